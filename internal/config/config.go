@@ -1,0 +1,166 @@
+// Package config reads the function's settings from its environment.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Config holds the settings of one process. It is read once and never changes,
+// so it may be shared between goroutines. The zero value allows nothing.
+type Config struct {
+	// SecretID is the name or ARN of the Secrets Manager secret that holds
+	// Incode's API key.
+	SecretID string
+	// IncodeBaseURL is a scheme and a host, without a path or a trailing slash.
+	IncodeBaseURL string
+	// Configurations are the Incode flows that callers may start.
+	Configurations Allowlist
+	// RedirectHosts are the hosts, with a port where they have one, that a
+	// session may send its person back to. Lower case; empty refuses all.
+	RedirectHosts map[string]bool
+	// CustomerIDClaim names the JWT claim that is the external customer ID.
+	CustomerIDClaim string
+	// ReturnInterviewID hands the interview ID out beside the token.
+	ReturnInterviewID bool
+	// IncodeTimeout bounds one call to Incode. It is cut further to what the
+	// invocation's deadline leaves.
+	IncodeTimeout time.Duration
+}
+
+// Allowlist is the set of configuration IDs that callers may use. The zero
+// value allows none.
+type Allowlist struct {
+	all bool
+	ids map[string]bool
+}
+
+// Allows reports whether a well-formed configuration ID may be used.
+func (l Allowlist) Allows(id string) bool { return l.all || l.ids[id] }
+
+// ConfigurationID matches Incode's flow and workflow IDs: every published
+// example is 24 lower-case hex digits.
+var ConfigurationID = regexp.MustCompile(`^[0-9a-f]{24}$`)
+
+var (
+	// Secrets Manager allows these characters in a name, and an ARN adds colons.
+	secretID = regexp.MustCompile(`^[A-Za-z0-9/_+=.@:-]+$`)
+	host     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
+)
+
+// maxIncodeTimeout keeps a call below the 30 seconds after which an API
+// Gateway HTTP API gives up on its integration.
+const maxIncodeTimeout = 28 * time.Second
+
+// FromEnv reads the environment through getenv, which has the signature of
+// [os.Getenv]. An empty variable counts as unset: AWS SAM hands over an
+// undefined optional parameter as "". The error joins every fault found and
+// quotes no value, since it is reported to the log.
+func FromEnv(getenv func(string) string) (Config, error) {
+	var faults []error
+	fault := func(name, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(name+" "+format, args...))
+	}
+
+	c := Config{
+		SecretID:        getenv("INCODE_API_KEY_SECRET_ID"),
+		IncodeBaseURL:   getenv("INCODE_BASE_URL"),
+		RedirectHosts:   map[string]bool{},
+		CustomerIDClaim: "sub",
+		IncodeTimeout:   10 * time.Second,
+	}
+
+	if !secretID.MatchString(c.SecretID) {
+		fault("INCODE_API_KEY_SECRET_ID", "must be the name or the ARN of the secret that holds the API key")
+	}
+	if err := checkBaseURL(c.IncodeBaseURL); err != nil {
+		fault("INCODE_BASE_URL", "%w", err)
+	}
+
+	switch ids := list(getenv("ALLOWED_CONFIGURATION_IDS")); {
+	case len(ids) == 0:
+		fault("ALLOWED_CONFIGURATION_IDS", "must list the configuration IDs that callers may use, or be * to allow every one")
+	case len(ids) == 1 && ids[0] == "*":
+		c.Configurations.all = true
+	default:
+		c.Configurations.ids = map[string]bool{}
+		for i, id := range ids {
+			if !ConfigurationID.MatchString(id) {
+				fault("ALLOWED_CONFIGURATION_IDS", "entry %d must be 24 lower-case hex digits (or the list * alone)", i+1)
+			}
+			c.Configurations.ids[id] = true
+		}
+	}
+
+	for i, h := range list(getenv("ALLOWED_REDIRECT_HOSTS")) {
+		h = strings.ToLower(h)
+		if !host.MatchString(h) {
+			fault("ALLOWED_REDIRECT_HOSTS", "entry %d must be a host name without scheme or path", i+1)
+		}
+		c.RedirectHosts[h] = true
+	}
+
+	if claim := getenv("CUSTOMER_ID_CLAIM"); claim != "" {
+		c.CustomerIDClaim = claim
+	}
+	if strings.TrimSpace(c.CustomerIDClaim) != c.CustomerIDClaim {
+		fault("CUSTOMER_ID_CLAIM", "must not begin or end with white space")
+	}
+
+	switch getenv("RETURN_INTERVIEW_ID") {
+	case "", "false":
+	case "true":
+		c.ReturnInterviewID = true
+	default:
+		fault("RETURN_INTERVIEW_ID", "must be true or false")
+	}
+
+	if v := getenv("INCODE_TIMEOUT"); v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil || d <= 0 || d > maxIncodeTimeout {
+			fault("INCODE_TIMEOUT", "must be a duration such as 10s, above 0 and at most %v", maxIncodeTimeout)
+		}
+		c.IncodeTimeout = d
+	}
+
+	if len(faults) > 0 {
+		return Config{}, errors.Join(faults...)
+	}
+	return c, nil
+}
+
+// list splits a comma-separated value; white space around an entry and a
+// trailing comma mean nothing.
+func list(v string) []string {
+	var entries []string
+	for e := range strings.SplitSeq(v, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+func checkBaseURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Hostname() == "" || v != u.Scheme+"://"+u.Host {
+		return errors.New("must be a scheme and a host such as https://demo-api.incodesmile.com, without a path or a trailing slash")
+	}
+	switch {
+	case u.Scheme == "https":
+	case u.Scheme == "http" && local(u.Hostname()):
+	default:
+		return errors.New("must be https; http is for a stand-in on loopback or host.docker.internal only")
+	}
+	return nil
+}
+
+func local(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || host == "host.docker.internal" || ip != nil && ip.IsLoopback()
+}
