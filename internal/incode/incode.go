@@ -1,0 +1,275 @@
+// Package incode calls Incode's Omni API.
+package incode
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"omnistart/internal/apikey"
+)
+
+// maxReply bounds a reply after decompression. Incode's are about 1 KiB.
+const maxReply = 64 << 10
+
+// StartRequest is the body of POST /omni/start. Incode publishes no limits for
+// the fields; the caller validates them.
+// https://developer.incode.com/docs/start-onboarding-session
+type StartRequest struct {
+	ConfigurationID    string            `json:"configurationId"`
+	ExternalCustomerID string            `json:"externalCustomerId,omitempty"`
+	CountryCode        string            `json:"countryCode,omitempty"`
+	Language           string            `json:"language,omitempty"`
+	RedirectionURL     string            `json:"redirectionUrl,omitempty"`
+	CustomFields       map[string]string `json:"customFields,omitempty"`
+}
+
+// Session is a session that Incode has started.
+type Session struct {
+	// Token authorizes every later call for this session. It lives about 90
+	// days and cannot be revoked, so it is neither logged nor kept.
+	Token string
+	// InterviewID is Incode's name for the session, or "" when the reply has none.
+	InterviewID string
+}
+
+// Client calls one Incode environment. Use [New]. It is safe for concurrent use.
+type Client struct {
+	url    string
+	dialer *dialer
+	http   *http.Client
+}
+
+// New returns a client for a base URL without a trailing slash.
+func New(baseURL string) (*Client, error) {
+	d, err := newDialer(baseURL)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		url:    baseURL + "/omni/start",
+		dialer: d,
+		http: &http.Client{
+			// The default policy forwards x-api-key to another host, and the
+			// body, too, on 307 and 308.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			// No Proxy: what happened behind one could not be proven.
+			Transport: &http.Transport{
+				// Dialling TLS here keeps the transport on HTTP/1.1. HTTP/2 resends
+				// a request by itself after GOAWAY and REFUSED_STREAM.
+				DialContext:            d.dial,
+				DialTLSContext:         d.dial,
+				MaxIdleConnsPerHost:    8,
+				MaxResponseHeaderBytes: 64 << 10,
+			},
+		},
+	}, nil
+}
+
+// Connect opens a connection, TCP and TLS only, for the first Start to use. A
+// request would be a better proof that Incode answers, but would cost another
+// round trip. An error does no harm: Start connects for itself.
+func (c *Client) Connect(ctx context.Context) error { return c.dialer.connect(ctx) }
+
+// Start starts a session. Every call that Incode accepts creates one, and there
+// is no idempotency key, so Start sends the request again only if it provably
+// never left, and then once. An error is an [*Error], which says whether a
+// session may exist.
+func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Session, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return Session{}, &Error{Outcome: NotSent, Err: err}
+	}
+	s, err := c.send(ctx, key, body)
+	if e := (*Error)(nil); errors.As(err, &e) && e.Outcome == NotSent && ctx.Err() == nil {
+		// What is idle is no younger than what has just failed.
+		c.http.CloseIdleConnections()
+		s, err = c.send(ctx, key, body)
+	}
+	return s, err
+}
+
+func (c *Client) send(ctx context.Context, key apikey.Key, body []byte) (Session, error) {
+	var used *conn
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			used = info.Conn.(*conn)
+			used.begin()
+		},
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	if err != nil {
+		return Session{}, &Error{Outcome: NotSent, Err: err}
+	}
+	// Without GetBody net/http cannot replay the body on a connection of its
+	// choice. An Idempotency-Key header, even an empty one, would allow it, too.
+	req.GetBody = nil
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("api-version", "1.0")
+	req.Header.Set("x-api-key", key.Reveal())
+
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return Session{}, broken(err, used.wrote())
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return Session{}, refused(resp, time.Now()) // its body is the connection, free of the deadline
+	}
+	// Reading to the end lets the connection be used again.
+	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	if resp.StatusCode != http.StatusOK {
+		return Session{}, refused(resp, time.Now()) // whatever became of the body
+	}
+	if err != nil {
+		return Session{}, broken(err, true)
+	}
+	return decode(reply)
+}
+
+// decode reads the reply to an accepted request. Success is a usable token and
+// nothing else: Incode calls its replies dynamic, so unknown fields, and known
+// ones of another type, are fine.
+func decode(reply []byte) (Session, error) {
+	invalid := func(reason string) (Session, error) {
+		return Session{}, &Error{Outcome: InvalidReply, Status: http.StatusOK, Err: errors.New(reason)}
+	}
+	if len(reply) > maxReply {
+		return invalid("the reply is too long")
+	}
+	// A map, since a struct would take "Token" for "token".
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(reply, &fields); err != nil {
+		return invalid("the reply is not a JSON object")
+	}
+	text := func(name string) (s string) {
+		if json.Unmarshal(fields[name], &s) != nil {
+			return ""
+		}
+		return s
+	}
+	s := Session{Token: text("token"), InterviewID: text("interviewId")}
+	if s.Token == "" || strings.ContainsFunc(s.Token, unicode.IsControl) {
+		return invalid("the reply has no usable token")
+	}
+	if !isID(s.InterviewID) {
+		s.InterviewID = ""
+	}
+	return s, nil
+}
+
+// isID reports whether an interview ID is fit for a log line. Incode's are 24
+// characters.
+func isID(s string) bool {
+	return len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
+	})
+}
+
+// An Outcome is how a call to Incode failed.
+type Outcome int
+
+// The outcomes. Only after Unknown, TimedOut, Failed and InvalidReply may a
+// session exist that nobody holds the token of.
+const (
+	NotSent      Outcome = iota + 1 // provably: no byte was written
+	Unauthorized                    // Incode refused the key: 401 or 403
+	Throttled                       // 429
+	Rejected                        // any other 4xx
+	Failed                          // 5xx but 504
+	TimedOut                        // no full answer in time, or Incode's own 504
+	InvalidReply                    // 200 without a usable token, or 1xx, 201.., 3xx
+	Unknown                         // it broke off after the request had begun to leave
+)
+
+var outcomes = map[Outcome]string{
+	NotSent:      "the request was not sent",
+	Unauthorized: "Incode refused the API key",
+	Throttled:    "Incode throttled the request",
+	Rejected:     "Incode rejected the request",
+	Failed:       "Incode failed",
+	TimedOut:     "Incode did not answer in time",
+	InvalidReply: "Incode's reply is invalid",
+	Unknown:      "the outcome is unknown",
+}
+
+// Error is a failed call to Incode. It holds nothing of the reply's body.
+type Error struct {
+	Outcome Outcome
+	// Status is Incode's HTTP status, or 0 without an answer.
+	Status int
+	// RetryAfter is what Incode asks for with a 429, or 0.
+	RetryAfter time.Duration
+	// Err is the cause, or nil. Its text names hosts and addresses, which
+	// belong in a log and not in an answer.
+	Err error
+}
+
+func (e *Error) Error() string {
+	s := outcomes[e.Outcome]
+	if e.Status != 0 {
+		s = fmt.Sprintf("%s (HTTP %d)", s, e.Status)
+	}
+	if e.Err != nil {
+		s = fmt.Sprintf("%s: %v", s, e.Err)
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// broken makes the error of a call without a full answer.
+func broken(err error, wrote bool) *Error {
+	e := &Error{Outcome: Unknown, Err: err}
+	var timeout interface{ Timeout() bool }
+	switch {
+	case !wrote:
+		e.Outcome = NotSent
+	case errors.As(err, &timeout) && timeout.Timeout():
+		e.Outcome = TimedOut
+	}
+	return e
+}
+
+// refused makes the error of an answer other than 200. Only the HTTP status
+// counts: the one in Incode's error bodies may be a code of its own.
+func refused(resp *http.Response, now time.Time) *Error {
+	e := &Error{Status: resp.StatusCode}
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		e.Outcome = Unauthorized
+	case code == http.StatusTooManyRequests:
+		e.Outcome = Throttled
+		e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
+	case code >= 400 && code < 500:
+		e.Outcome = Rejected
+	case code == http.StatusGatewayTimeout:
+		e.Outcome = TimedOut
+	case code >= 500:
+		e.Outcome = Failed
+	default:
+		e.Outcome = InvalidReply
+	}
+	return e
+}
+
+// retryAfter reads a Retry-After header: seconds or a date (RFC 9110, 10.2.3).
+func retryAfter(v string, now time.Time) time.Duration {
+	if s, err := strconv.ParseUint(v, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(s) * time.Second // the greatest value if out of range
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return t.Sub(now)
+	}
+	return 0
+}

@@ -1,0 +1,440 @@
+package incode
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"omnistart/internal/apikey"
+	"omnistart/internal/incode/incodetest"
+)
+
+var key = apikey.NewKey(incodetest.Key, "v1")
+
+// standIn serves the Incode stand-in over TLS and returns a client for it.
+func standIn(t *testing.T) (*incodetest.Server, *httptest.Server, *Client) {
+	t.Helper()
+	s := incodetest.New()
+	server := httptest.NewTLSServer(s)
+	t.Cleanup(server.Close)
+	t.Cleanup(s.Close)
+	return s, server, clientOf(t, server)
+}
+
+func clientOf(t *testing.T, server *httptest.Server) *Client {
+	t.Helper()
+	c, err := New(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.dialer.tls != nil {
+		c.dialer.tls.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	}
+	t.Cleanup(c.http.CloseIdleConnections)
+	return c
+}
+
+// failure returns the *Error of a call that must have failed.
+func failure(t *testing.T, err error) *Error {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("not an *Error: %v", err)
+	}
+	return e
+}
+
+func TestStartSendsWhatIncodeDocuments(t *testing.T) {
+	s, _, c := standIn(t)
+	got, err := c.Start(t.Context(), key, StartRequest{
+		ConfigurationID: incodetest.FlowID, ExternalCustomerID: "customer-42", CountryCode: "ALL", Language: "en-US",
+		RedirectionURL: "https://app.example.com/done", CustomFields: map[string]string{"plan": "<gold>"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(got.Token, ".") != 2 || len(got.InterviewID) != 24 {
+		t.Errorf("not a token and an interview ID: %+v", got)
+	}
+	last := s.Last()
+	if last.Fields["externalCustomerId"] != "customer-42" || last.Fields["language"] != "en-US" || len(last.Fields) != 6 {
+		t.Errorf("fields: %v", last.Fields)
+	}
+	for name := range last.Header {
+		switch name {
+		case "Content-Type", "Content-Length", "Accept", "Accept-Encoding", "User-Agent", "Api-Version", "X-Api-Key":
+		default:
+			t.Errorf("unexpected header %s: an Idempotency-Key would make net/http replay", name)
+		}
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	const zeros = "00000000000000000000"
+	tests := []struct {
+		flow    string
+		want    Outcome
+		status  int
+		started int // sessions, although the caller gets no token
+	}{
+		{"0400", Rejected, 400, 0},
+		{"9999", Rejected, 400, 0}, // an unknown configuration
+		{"0401", Unauthorized, 401, 0},
+		{"0403", Unauthorized, 403, 0},
+		{"0429", Throttled, 429, 0},
+		{"0500", Failed, 500, 0},
+		{"0504", TimedOut, 504, 0},
+		{"0201", InvalidReply, 201, 1},
+		{"0204", InvalidReply, 204, 0},
+		{"0302", InvalidReply, 302, 0},
+		{"0307", InvalidReply, 307, 0},
+		{"bad0", InvalidReply, 200, 0},
+		{"bad1", InvalidReply, 200, 1},
+		{"bad2", InvalidReply, 200, 1},
+		{"bad3", InvalidReply, 200, 1},
+		{"0b19", InvalidReply, 200, 1},
+		{"0c07", Unknown, 0, 1},
+		{"dead", Unknown, 0, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.flow, func(t *testing.T) {
+			s, _, c := standIn(t)
+			_, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: zeros + tt.flow})
+			if e := failure(t, err); e.Outcome != tt.want || e.Status != tt.status {
+				t.Errorf("got outcome %d, status %d: %v; want %d, %d", e.Outcome, e.Status, e, tt.want, tt.status)
+			}
+			if s.Requests() != 1 || s.Sessions() != tt.started {
+				t.Errorf("%d requests and %d sessions, want 1 and %d", s.Requests(), s.Sessions(), tt.started)
+			}
+			if strings.Contains(err.Error(), incodetest.Key) {
+				t.Error("the error holds the key")
+			}
+		})
+	}
+}
+
+func TestFailureOnAReusedConnectionIsNotReplayed(t *testing.T) {
+	for _, flow := range []string{"00000000000000000000dead", "000000000000000000000c07"} {
+		s, _, c := standIn(t)
+		if _, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: flow})
+		if e := failure(t, err); e.Outcome != Unknown || s.Requests() != 2 {
+			t.Errorf("%s: outcome %d, %d requests in all, want Unknown and 2", flow, e.Outcome, s.Requests())
+		}
+	}
+}
+
+func TestNoAnswerInTime(t *testing.T) {
+	s, _, c := standIn(t)
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := c.Start(ctx, key, StartRequest{ConfigurationID: "000000000000000000000408"})
+	if e := failure(t, err); e.Outcome != TimedOut || s.Requests() != 1 {
+		t.Errorf("got %v after %d requests, want TimedOut after 1", e, s.Requests())
+	}
+}
+
+func TestSwitchingProtocolsEndsTheCall(t *testing.T) {
+	c := clientOf(t, httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "anything")
+		w.WriteHeader(http.StatusSwitchingProtocols) // and the connection stays open
+	})))
+	_, err := c.Start(t.Context(), key, StartRequest{})
+	if e := failure(t, err); e.Outcome != InvalidReply || e.Status != 101 {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestGzipBombIsBounded(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, `{"token":"x","pad":"`)
+		for range 1 << 10 {
+			_, _ = io.WriteString(z, strings.Repeat("a", 1<<10))
+		}
+		_, _ = io.WriteString(z, `"}`)
+		_ = z.Close()
+	}))
+	t.Cleanup(server.Close)
+	_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{})
+	if e := failure(t, err); e.Outcome != InvalidReply {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestNotSent(t *testing.T) {
+	refusing, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusing.Close()
+	for name, url := range map[string]string{
+		"connection refused": "https://" + refusing.Addr().String(),
+		"no such host":       "https://incode.invalid",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := New(url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.Start(t.Context(), key, StartRequest{})
+			if e := failure(t, err); e.Outcome != NotSent {
+				t.Errorf("got %v", e)
+			}
+		})
+	}
+	t.Run("certificate of an unknown authority", func(t *testing.T) {
+		s, server, _ := standIn(t)
+		c, err := New(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Start(t.Context(), key, StartRequest{})
+		if e := failure(t, err); e.Outcome != NotSent || s.Requests() != 0 {
+			t.Errorf("got %v after %d requests", e, s.Requests())
+		}
+	})
+	t.Run("handshake that never ends", func(t *testing.T) {
+		mute, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { mute.Close() })
+		c, err := New("https://" + mute.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err = c.Start(ctx, key, StartRequest{})
+		if e := failure(t, err); e.Outcome != NotSent {
+			t.Errorf("got %v", e)
+		}
+	})
+}
+
+// TestUnsentIsSentOnceMore closes the first connection in the TLS handshake,
+// and then lets one pass, or none.
+func TestUnsentIsSentOnceMore(t *testing.T) {
+	for _, failing := range []int{1, 2} {
+		s := incodetest.New()
+		server := httptest.NewUnstartedServer(s)
+		listener := &flaky{Listener: server.Listener, failing: failing}
+		server.Listener = listener
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		t.Cleanup(s.Close)
+
+		_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID})
+		if failing == 1 && (err != nil || s.Sessions() != 1) {
+			t.Errorf("after one failed handshake: %v, %d sessions", err, s.Sessions())
+		}
+		if failing == 2 {
+			if e := failure(t, err); e.Outcome != NotSent || s.Requests() != 0 {
+				t.Errorf("after two failed handshakes: %v, %d requests", e, s.Requests())
+			}
+		}
+	}
+}
+
+// flaky closes its first connections at once.
+type flaky struct {
+	net.Listener
+	failing int
+}
+
+func (l *flaky) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	for ; err == nil && l.failing > 0; l.failing-- {
+		c.Close()
+		c, err = l.Listener.Accept()
+	}
+	return c, err
+}
+
+// TestConnectionThatDiedAtRest stands for a freeze: the peer has closed, and
+// the process begins to write before its own goroutines have seen that. The
+// kernel knows; the test waits for it and not for net/http.
+func TestConnectionThatDiedAtRest(t *testing.T) {
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			s := incodetest.New()
+			server := httptest.NewUnstartedServer(s)
+			if scheme == "http" {
+				server.Start()
+			} else {
+				server.StartTLS()
+			}
+			t.Cleanup(server.Close)
+			t.Cleanup(s.Close)
+			c := clientOf(t, server)
+			if err := c.Connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			spare := c.dialer.spare
+			server.CloseClientConnections()
+			for established(spare.raw) {
+				if t.Context().Err() != nil {
+					t.Fatal("the connection is still alive")
+				}
+			}
+			if _, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID}); err != nil {
+				t.Fatal(err)
+			}
+			if s.Requests() != 1 || s.Sessions() != 1 {
+				t.Errorf("%d requests, %d sessions, want 1 and 1", s.Requests(), s.Sessions())
+			}
+		})
+	}
+}
+
+// TestConnectionTooLongAtRest stands for a load balancer that forgets an idle
+// connection and tells nobody.
+func TestConnectionTooLongAtRest(t *testing.T) {
+	s, _, c := standIn(t)
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	spare := c.dialer.spare
+	spare.used = spare.used.Add(-maxIdle)
+	if _, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID}); err != nil {
+		t.Fatal(err)
+	}
+	if spare.wrote() || s.Sessions() != 1 {
+		t.Errorf("wrote to the old connection: %t, sessions: %d", spare.wrote(), s.Sessions())
+	}
+}
+
+func TestOneConnectionServesAll(t *testing.T) {
+	connections := 0
+	server := httptest.NewUnstartedServer(incodetest.New())
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections++ // read after Close, which waits for the server's goroutines
+		}
+	}
+	server.StartTLS()
+	c := clientOf(t, server)
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		flow := incodetest.FlowID
+		if i%2 == 1 {
+			flow = "000000000000000000000500" // an error's body is read to the end, too
+		}
+		_, _ = c.Start(t.Context(), key, StartRequest{ConfigurationID: flow})
+	}
+	server.Close()
+	if connections != 1 {
+		t.Errorf("%d connections for 20 requests", connections)
+	}
+}
+
+func TestWriteAfterCloseLeavesNothing(t *testing.T) {
+	_, _, c := standIn(t)
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	spare := c.dialer.spare
+	spare.Close()
+	if _, err := spare.Write([]byte("x")); !errors.Is(err, net.ErrClosed) || spare.wrote() {
+		t.Errorf("err %v, wrote %t", err, spare.wrote())
+	}
+}
+
+func TestDecode(t *testing.T) {
+	tests := []struct {
+		name, reply string
+		want        Session // zero: refused
+	}{
+		{"token alone", `{"token":"t"}`, Session{Token: "t"}},
+		{"unknown fields of any kind", `{"token":"t","x":{"y":[1]},"z":null}`, Session{Token: "t"}},
+		{"interview ID of another type", `{"token":"t","interviewId":7}`, Session{Token: "t"}},
+		{"interview ID unfit for a log", `{"token":"t","interviewId":"a\nb"}`, Session{Token: "t"}},
+		{"interview ID", `{"token":"t","interviewId":"6a1"}`, Session{"t", "6a1"}},
+		{"token in another case", `{"Token":"t"}`, Session{}},
+		{"token of another type", `{"token":7}`, Session{}},
+		{"token with a C1 control", `{"token":"a\u0085"}`, Session{}},
+		{"null", `null`, Session{}},
+		{"array", `[]`, Session{}},
+		{"empty", ``, Session{}},
+		{"two objects", `{"token":"t"}{}`, Session{}},
+		{"just over the limit", `{"token":"t"}` + strings.Repeat(" ", maxReply), Session{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := decode([]byte(tt.reply))
+			if got != tt.want || (err == nil) != (tt.want != Session{}) {
+				t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"token":"t","interviewId":"6a1"}`))
+	f.Add([]byte(`{"token":"\ud83d"}`))
+	f.Fuzz(func(t *testing.T, reply []byte) {
+		s, err := decode(reply)
+		if err != nil && s != (Session{}) {
+			t.Errorf("an error and a session: %+v", s)
+		}
+		if err == nil && (s.Token == "" || strings.ContainsAny(s.Token, "\r\n\x00") || strings.ContainsAny(s.InterviewID, "\r\n \"")) {
+			t.Errorf("accepted %q, %q", s.Token, s.InterviewID)
+		}
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for v, want := range map[string]time.Duration{
+		"":                              0,
+		"7":                             7 * time.Second,
+		"-7":                            0,
+		"1.5":                           0,
+		"soon":                          0,
+		"99999999999999999999":          (1<<32 - 1) * time.Second,
+		"Mon, 23 Nov 2026 12:00:09 GMT": 9 * time.Second,
+		"Mon, 23 Nov 2026 11:00:00 GMT": -time.Hour,
+	} {
+		if got := retryAfter(v, now); got != want {
+			t.Errorf("%q: got %v, want %v", v, got, want)
+		}
+	}
+}
+
+func TestRedirectIsNotFollowed(t *testing.T) {
+	followed := make(chan string, 1)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		followed <- r.Header.Get("x-api-key")
+	}))
+	t.Cleanup(elsewhere.Close)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, status))
+		t.Cleanup(server.Close)
+		_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{})
+		if e := failure(t, err); e.Outcome != InvalidReply {
+			t.Errorf("%d: %v", status, e)
+		}
+	}
+	select {
+	case <-followed:
+		t.Error("a redirect was followed")
+	default:
+	}
+}
