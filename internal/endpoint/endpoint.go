@@ -1,0 +1,227 @@
+// Package endpoint is the product's HTTP contract: it turns an API Gateway HTTP
+// API event into a call to Incode, and the outcome into an answer.
+package endpoint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"omnistart/internal/apikey"
+	"omnistart/internal/config"
+	"omnistart/internal/incode"
+)
+
+// answerReserve is the part of Lambda's deadline that is kept for writing the
+// answer and the log line.
+const answerReserve = 500 * time.Millisecond
+
+// KeyStore holds the API key; [apikey.Store] tells the contract.
+type KeyStore interface {
+	Get(context.Context) (apikey.Key, error)
+	Refresh(ctx context.Context, refused apikey.Key) (apikey.Key, error)
+}
+
+// SessionStarter starts a session; [incode.Client] tells the contract.
+type SessionStarter interface {
+	Start(context.Context, apikey.Key, incode.StartRequest) (incode.Session, error)
+}
+
+// Endpoint answers requests. Use [New]. It is safe for concurrent use.
+type Endpoint struct {
+	config   config.Config
+	keys     KeyStore
+	sessions SessionStarter
+	log      *slog.Logger
+	warm     atomic.Bool // set by the first request
+}
+
+// New returns an endpoint.
+func New(c config.Config, keys KeyStore, sessions SessionStarter, log *slog.Logger) *Endpoint {
+	return &Endpoint{config: c, keys: keys, sessions: sessions, log: log}
+}
+
+// Invoke answers one API Gateway HTTP API event, payload format 2.0. It never
+// returns an error and never panics: every fault is an answer. It is a
+// lambda.Handler, not a function of typed events, since aws-lambda-go logs what
+// it cannot decode, a customer's ID among it.
+func (e *Endpoint) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	began := time.Now()
+	x := exchange{cold: !e.warm.Swap(true)}
+	if lc, ok := lambdacontext.FromContext(ctx); ok {
+		x.requestID = lc.AwsRequestID
+	}
+	resp := e.answer(ctx, payload, &x)
+	out, err := json.Marshal(resp)
+	x.duration = time.Since(began)
+	e.logExchange(ctx, resp.StatusCode, &x)
+	return out, err
+}
+
+// exchange is what the log tells of one request.
+type exchange struct {
+	requestID    string // Lambda's
+	apiRequestID string // API Gateway's
+	cold         bool
+	duration     time.Duration
+	secret       time.Duration // spent waiting for the key
+	incode       time.Duration // spent waiting for Incode, or 0 when not called
+	interviewID  string
+	err          error
+}
+
+func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (resp events.APIGatewayV2HTTPResponse) {
+	defer func() {
+		if v := recover(); v != nil {
+			x.err = panicked(v)
+			resp = problemResponse(x.err, x.requestID)
+		}
+	}()
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerReserve))
+		defer cancel()
+	}
+	var session incode.Session
+	if session, x.err = e.serve(ctx, payload, x); x.err != nil {
+		return problemResponse(x.err, x.requestID)
+	}
+	x.interviewID = session.InterviewID
+	body := struct {
+		Token       string `json:"token"`
+		InterviewID string `json:"interviewId,omitempty"`
+	}{Token: session.Token}
+	if e.config.ReturnInterviewID {
+		body.InterviewID = session.InterviewID
+	}
+	return response(200, "application/json", body)
+}
+
+var (
+	errEvent        = errors.New("the event is not of an API Gateway HTTP API")
+	errEventVersion = errors.New("the event's payload format is not 2.0")
+)
+
+func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (incode.Session, error) {
+	var ev events.APIGatewayV2HTTPRequest
+	if json.Unmarshal(payload, &ev) != nil {
+		return incode.Session{}, errEvent // the cause may quote the event
+	}
+	x.apiRequestID = ev.RequestContext.RequestID
+	r, err := e.startRequest(&ev)
+	if err != nil {
+		return incode.Session{}, err
+	}
+	return e.startSession(ctx, r, x)
+}
+
+// startSession starts a session with the current key, and once more if Incode
+// refuses that key and the secret has a newer one: a refused request has
+// started nothing.
+func (e *Endpoint) startSession(ctx context.Context, r incode.StartRequest, x *exchange) (incode.Session, error) {
+	key, err := timed(&x.secret, func() (apikey.Key, error) { return e.keys.Get(ctx) })
+	if err != nil {
+		return incode.Session{}, err
+	}
+	start := func() (incode.Session, error) {
+		ctx, cancel := context.WithTimeout(ctx, e.config.IncodeTimeout)
+		defer cancel()
+		return e.sessions.Start(ctx, key, r)
+	}
+	session, err := timed(&x.incode, start)
+	var refused *incode.Error
+	if !errors.As(err, &refused) || refused.Outcome != incode.Unauthorized {
+		return session, err
+	}
+	fresh, refreshErr := timed(&x.secret, func() (apikey.Key, error) { return e.keys.Refresh(ctx, key) })
+	if refreshErr != nil {
+		return incode.Session{}, fmt.Errorf("%w, after %w", refreshErr, err)
+	}
+	if fresh.Version() == key.Version() {
+		return incode.Session{}, err
+	}
+	key = fresh
+	return timed(&x.incode, start)
+}
+
+// timed adds the time that f takes to total.
+func timed[T any](total *time.Duration, f func() (T, error)) (T, error) {
+	began := time.Now()
+	defer func() { *total += time.Since(began) }()
+	return f()
+}
+
+// panicError is a recovered panic. It tells where and of which kind, never the
+// value, which may hold anything.
+type panicError struct{ text, stack string }
+
+func (p *panicError) Error() string { return p.text }
+
+func panicked(v any) error {
+	text := fmt.Sprintf("panic: a value of type %T", v)
+	if err, ok := v.(runtime.Error); ok {
+		text = "panic: " + err.Error()
+	}
+	return &panicError{text, string(debug.Stack())}
+}
+
+// logExchange writes the one line that a request leaves: no key, no token, no
+// customer ID and no body, nor any text of Incode's.
+func (e *Endpoint) logExchange(ctx context.Context, status int, x *exchange) {
+	level, code := slog.LevelInfo, "ok"
+	if x.err != nil {
+		code = kindOf(x.err).code
+	}
+	if status >= 500 {
+		level = slog.LevelError
+	}
+	attrs := []slog.Attr{
+		slog.String("apiRequestId", x.apiRequestID),
+		slog.Int("status", status),
+		slog.String("code", code),
+		slog.Float64("durationMs", milliseconds(x.duration)),
+		slog.Float64("secretMs", milliseconds(x.secret)),
+		slog.Bool("coldStart", x.cold),
+	}
+	if x.incode > 0 {
+		attrs = append(attrs, slog.Float64("incodeMs", milliseconds(x.incode)), slog.Int("incodeStatus", incodeStatus(x.err)))
+	}
+	if x.interviewID != "" {
+		attrs = append(attrs, slog.String("interviewId", x.interviewID))
+	}
+	if status >= 500 {
+		attrs = append(attrs, slog.String("error", x.err.Error()))
+	}
+	var p *panicError
+	if errors.As(x.err, &p) {
+		attrs = append(attrs, slog.String("stack", p.stack))
+	}
+	e.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// incodeStatus returns the HTTP status of Incode's last answer, or 0 without
+// one.
+func incodeStatus(err error) int {
+	var upstream *incode.Error
+	switch {
+	case err == nil:
+		return 200
+	case errors.As(err, &upstream):
+		return upstream.Status
+	default:
+		return 0
+	}
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Microseconds()) / 1000
+}

@@ -1,0 +1,237 @@
+package endpoint
+
+import (
+	"encoding/base64"
+	"maps"
+	"mime"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"omnistart/internal/config"
+	"omnistart/internal/incode"
+	"omnistart/internal/strictjson"
+)
+
+const (
+	path    = "/omni/start" // Incode's own, so that a client only changes its base URL
+	maxBody = 8 << 10
+
+	maxURL          = 2048
+	maxCustomFields = 20
+	maxCustomKey    = 64
+	maxCustomValue  = 256
+)
+
+var (
+	customerID  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+|~=/-]{0,127}$`)
+	countryCode = regexp.MustCompile(`^[A-Z]{2,3}$`) // ALL among them
+	language    = regexp.MustCompile(`^[a-z]{2,3}-[A-Z]{2}$`)
+	plainKey    = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
+)
+
+// startRequest reads the call that an event stands for. Its errors are
+// *refusal.
+func (e *Endpoint) startRequest(ev *events.APIGatewayV2HTTPRequest) (incode.StartRequest, error) {
+	if err := checkRoute(ev); err != nil {
+		return incode.StartRequest{}, err
+	}
+	body, err := readBody(ev)
+	if err != nil {
+		return incode.StartRequest{}, err
+	}
+	r, err := parse(body, e.config.RedirectHosts)
+	if err != nil {
+		return incode.StartRequest{}, err
+	}
+	if !e.config.Configurations.Allows(r.ConfigurationID) {
+		return incode.StartRequest{}, &refusal{kind: configurationNotAllowed}
+	}
+	// The caller of a JWT-authorized request is the customer. Without a JWT the
+	// caller is a back end, known by its AWS identity, which speaks for many.
+	if a := ev.RequestContext.Authorizer; a != nil && a.JWT != nil {
+		id := a.JWT.Claims[e.config.CustomerIDClaim]
+		if !customerID.MatchString(id) || r.ExternalCustomerID != "" && r.ExternalCustomerID != id {
+			return incode.StartRequest{}, &refusal{kind: customerMismatch}
+		}
+		r.ExternalCustomerID = id
+	}
+	return r, nil
+}
+
+func checkRoute(ev *events.APIGatewayV2HTTPRequest) error {
+	// An event of another version has its claims elsewhere: a caller would pass
+	// without them.
+	if ev.Version != "2.0" {
+		return errEventVersion
+	}
+	// Behind a custom domain the path begins with the mapping's, which only API
+	// Gateway knows; what it has matched needs no second look.
+	if ev.RouteKey == "POST "+path {
+		return nil
+	}
+	// A $default route hands over everything. Its path begins with the stage,
+	// unless that is $default as well.
+	if ev.RawPath != path && ev.RawPath != "/"+ev.RequestContext.Stage+path {
+		return &refusal{kind: notFound}
+	}
+	if ev.RequestContext.HTTP.Method != "POST" {
+		return &refusal{kind: methodNotAllowed}
+	}
+	return nil
+}
+
+// readBody returns the body of a JSON request, decoded and within bounds.
+func readBody(ev *events.APIGatewayV2HTTPRequest) ([]byte, error) {
+	mediaType, params, err := mime.ParseMediaType(header(ev, "content-type"))
+	charset, ok := params["charset"]
+	delete(params, "charset")
+	if err != nil || mediaType != "application/json" || len(params) > 0 || ok && !strings.EqualFold(charset, "utf-8") ||
+		header(ev, "content-encoding") != "" {
+		return nil, &refusal{kind: unsupportedMediaType}
+	}
+	if !ev.IsBase64Encoded {
+		if len(ev.Body) > maxBody {
+			return nil, &refusal{kind: bodyTooLarge}
+		}
+		return []byte(ev.Body), nil
+	}
+	if len(ev.Body) > base64.StdEncoding.EncodedLen(maxBody) {
+		return nil, &refusal{kind: bodyTooLarge}
+	}
+	body, err := base64.StdEncoding.DecodeString(ev.Body)
+	switch {
+	case err != nil:
+		return nil, &refusal{kind: invalidJSON, reason: "the body is not valid base64"}
+	case len(body) > maxBody:
+		return nil, &refusal{kind: bodyTooLarge}
+	}
+	return body, nil
+}
+
+// header returns a header by its lower-case name. API Gateway sends lower-case
+// names, sam local sends them as they came.
+func header(ev *events.APIGatewayV2HTTPRequest, name string) string {
+	for k, v := range ev.Headers {
+		if strings.EqualFold(k, name) {
+			return v
+		}
+	}
+	return ""
+}
+
+// violation is one entry of a problem's errors: a JSON Pointer (RFC 6901) into
+// the body, and what is wrong there.
+type violation struct {
+	Pointer string `json:"pointer"`
+	Detail  string `json:"detail"`
+}
+
+// violations collects everything that is wrong with one body.
+type violations []violation
+
+func (v *violations) add(detail string, keys ...string) {
+	var pointer strings.Builder
+	for _, k := range keys {
+		pointer.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(k))
+	}
+	*v = append(*v, violation{pointer.String(), detail})
+}
+
+// text returns the value of a field if it is a string that passes.
+func (v *violations) text(key string, value any, pass func(string) bool, detail string) string {
+	s, ok := value.(string)
+	if !ok || !pass(s) {
+		v.add(detail, key)
+	}
+	return s
+}
+
+// parse reads a body against the contract and reports all its violations
+// together.
+func parse(body []byte, redirectHosts map[string]bool) (incode.StartRequest, error) {
+	object, err := strictjson.Object(body)
+	if err != nil {
+		return incode.StartRequest{}, &refusal{kind: invalidJSON, reason: err.Error()}
+	}
+	r := incode.StartRequest{CountryCode: "ALL"}
+	var faults violations
+	if _, ok := object["configurationId"]; !ok {
+		faults.add("Required.", "configurationId")
+	}
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		value := object[key]
+		switch key {
+		case "configurationId":
+			r.ConfigurationID = faults.text(key, value, config.ConfigurationID.MatchString,
+				"Must be a string of 24 lower-case hex digits.")
+		case "externalCustomerId":
+			r.ExternalCustomerID = faults.text(key, value, customerID.MatchString,
+				"Must be a string of 1 to 128 letters, digits and . _ : @ + | ~ = / - that starts with a letter or digit.")
+		case "countryCode":
+			r.CountryCode = faults.text(key, value, countryCode.MatchString,
+				"Must be ALL or a country code of 2 or 3 upper-case letters.")
+		case "language":
+			r.Language = faults.text(key, value, language.MatchString,
+				"Must be a language and a country, like en-US.")
+		case "redirectionUrl":
+			r.RedirectionURL = faults.text(key, value, func(s string) bool { return redirectable(s, redirectHosts) },
+				"Must be an absolute https URL whose host the operator of this endpoint has allowed.")
+		case "customFields":
+			r.CustomFields = faults.customFields(key, value)
+		case "interviewId", "uuid":
+			faults.add("Not accepted: every call starts a new session.", key)
+		case "externalId":
+			faults.add("Not accepted: use externalCustomerId.", key)
+		default:
+			if !plainKey.MatchString(key) {
+				faults.add("A field with a name that is not in the contract.")
+				continue
+			}
+			faults.add("Not a field of the contract. Names are case-sensitive.", key)
+		}
+	}
+	if len(faults) > 0 {
+		return incode.StartRequest{}, &refusal{kind: validationFailed, violations: faults}
+	}
+	return r, nil
+}
+
+func (v *violations) customFields(key string, value any) map[string]string {
+	object, ok := value.(map[string]any)
+	if !ok || len(object) > maxCustomFields {
+		v.add("Must be an object of at most 20 fields.", key)
+		return nil
+	}
+	fields := make(map[string]string, len(object))
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if name == "" || len(name) > maxCustomKey || strings.ContainsFunc(name, unicode.IsControl) {
+			v.add("A name must be 1 to 64 bytes without control characters.", key)
+			continue
+		}
+		s, ok := object[name].(string)
+		if !ok || len(s) > maxCustomValue || strings.ContainsFunc(s, unicode.IsControl) {
+			v.add("Must be a string of at most 256 bytes without control characters.", key, name)
+			continue
+		}
+		fields[name] = s
+	}
+	return fields
+}
+
+// redirectable reports whether a session may send its person to this URL. What
+// follows https:// must be the very host that Go has parsed, in visible ASCII,
+// so that no browser reads another host out of the same text.
+func redirectable(s string, hosts map[string]bool) bool {
+	u, err := url.Parse(s)
+	if err != nil || len(s) > maxURL || !hosts[strings.ToLower(u.Host)] ||
+		strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
+		return false
+	}
+	rest, ok := strings.CutPrefix(s, "https://"+u.Host)
+	return ok && (rest == "" || strings.ContainsRune("/?#", rune(rest[0])))
+}
