@@ -1,5 +1,6 @@
-// Package secretsmanagertest is a stand-in for AWS Secrets Manager: a real HTTP server that speaks enough of the AWS
-// JSON 1.1 protocol for the SDK's GetSecretValue, faults included.
+// Package secretsmanagertest is a stand-in for AWS Secrets Manager: a real HTTP
+// server that speaks enough of the AWS JSON 1.1 protocol for the SDK's
+// GetSecretValue, faults included.
 package secretsmanagertest
 
 import (
@@ -11,8 +12,8 @@ import (
 	"sync"
 )
 
-// Server is the stand-in. Create it with New and hand it to net/http or net/http/httptest.
-// All methods are safe for concurrent use.
+// Server is the stand-in. Create it with New and hand it to net/http or
+// net/http/httptest. All methods are safe for concurrent use.
 type Server struct {
 	mu       sync.Mutex // guards everything below
 	requests int
@@ -22,7 +23,8 @@ type Server struct {
 	gate     chan struct{} // closed or nil when requests may pass
 }
 
-// value is the AWSCURRENT version of a secret. The real service also keeps AWSPREVIOUS; nobody may read that here.
+// value is the AWSCURRENT version of a secret. The real service also keeps
+// AWSPREVIOUS; nobody may read that here.
 type value struct {
 	versionID string
 	text      *string
@@ -37,14 +39,16 @@ type fault struct {
 // New returns a server without secrets.
 func New() *Server { return &Server{secrets: map[string]*value{}} }
 
-// Create makes a secret that has no value yet, as a stack does that leaves the value to the operator.
+// Create makes a secret that has no value yet, as a stack does that leaves the
+// value to the operator.
 func (s *Server) Create(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secrets[name] = nil
 }
 
-// Put gives the secret a new AWSCURRENT version, creating the secret when there is none, and returns the version's ID.
+// Put gives the secret a new AWSCURRENT version, creating the secret when there
+// is none, and returns the version's ID.
 func (s *Server) Put(name, text string) (versionID string) {
 	return s.put(name, value{text: &text})
 }
@@ -63,7 +67,8 @@ func (s *Server) put(name string, v value) string {
 	return v.versionID
 }
 
-// ARN returns the ARN of the secret with this name. The real service adds six random characters; here they are fixed.
+// ARN returns the ARN of the secret with this name. The real service adds six
+// random characters; here they are fixed.
 func ARN(name string) string {
 	return "arn:aws:secretsmanager:us-east-1:123456789012:secret:" + name + "-a1B2c3"
 }
@@ -75,8 +80,8 @@ func (s *Server) Requests() int {
 	return s.requests
 }
 
-// Fail answers every coming request with the error code and HTTP status, such as ThrottlingException and 400, until
-// Recover.
+// Fail answers every coming request with the error code and HTTP status, such
+// as ThrottlingException and 400, until Recover.
 func (s *Server) Fail(code string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,8 +95,9 @@ func (s *Server) Recover() {
 	s.fault = nil
 }
 
-// Hold lets every coming request hang until its client leaves or release is called; then it is answered as usual.
-// Call release before closing the HTTP server, which waits for its requests.
+// Hold lets every coming request hang until its client leaves or release is
+// called; then it is answered as usual. Call release before closing the HTTP
+// server, which waits for its requests.
 func (s *Server) Hold() (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +106,8 @@ func (s *Server) Hold() (release func()) {
 	return sync.OnceFunc(func() { close(gate) })
 }
 
-// signed is the shape of a SigV4 Authorization header. The signature itself is not checked: that is the SDK's part.
+// signed is the shape of a SigV4 Authorization header. The signature itself is
+// not checked: that is the SDK's part.
 var signed = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=[^/ ]+/\d{8}/[a-z0-9-]+/secretsmanager/aws4_request, ` +
 	`SignedHeaders=[a-z0-9;-]+, Signature=[0-9a-f]{64}$`)
 

@@ -17,7 +17,8 @@ import (
 	"omnistart/internal/secretsmanagertest"
 )
 
-// serve starts the stand-in and returns it with a real SDK client that tries once.
+// serve starts the stand-in and returns it with a real SDK client that tries
+// once.
 func serve(t *testing.T) (*secretsmanagertest.Server, *secretsmanager.Client) {
 	t.Helper()
 	server := secretsmanagertest.New()
@@ -36,7 +37,8 @@ func get(ctx context.Context, client *secretsmanager.Client, id string) (*secret
 	return client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(id)})
 }
 
-// code returns the AWS error code, or the error's text when it is none of AWS's.
+// code returns the AWS error code, or the error's text when it is none of
+// AWS's.
 func code(err error) string {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()

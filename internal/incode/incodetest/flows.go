@@ -24,8 +24,9 @@ type serveFunc func(s *Server, w http.ResponseWriter, r *http.Request, fields ma
 // zeros fills up the mnemonic at the end of a misbehaving flow's ID.
 const zeros = "00000000000000000000"
 
-// Flows lists every flow of the stand-in: the one that works, and one for each way in which Incode, or what lies
-// between, can fail. Any other ID is answered with Incode's 400 for an unknown configuration.
+// Flows lists every flow of the stand-in: the one that works, and one for each
+// way in which Incode, or what lies between, can fail. Any other ID is answered
+// with Incode's 400 for an unknown configuration.
 var Flows = []Flow{
 	{FlowID, "starts a session", (*Server).succeed},
 	{zeros + "0400", "400: Incode rejects the request", fail(http.StatusBadRequest, "Bad parameter")},
@@ -76,8 +77,8 @@ func noContent(_ *Server, w http.ResponseWriter, _ *http.Request, _ map[string]a
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// redirect points at this same server under another name of the loopback interface, so that a client that follows
-// shows up in Requests.
+// redirect points at this same server under another name of the loopback
+// interface, so that a client that follows shows up in Requests.
 func redirect(status int) serveFunc {
 	return func(_ *Server, w http.ResponseWriter, r *http.Request, _ map[string]any) {
 		scheme := "http://"
@@ -102,7 +103,8 @@ func garbage(_ *Server, w http.ResponseWriter, _ *http.Request, _ map[string]any
 	_, _ = io.WriteString(w, "<!doctype html><title>Down for maintenance</title>\n")
 }
 
-// cutOff creates a session whose token gets lost: it announces more than it sends.
+// cutOff creates a session whose token gets lost: it announces more than it
+// sends.
 func cutOff(s *Server, w http.ResponseWriter, _ *http.Request, fields map[string]any) {
 	s.newSession(fields)
 	w.Header().Set("Content-Type", "application/json")
@@ -112,7 +114,8 @@ func cutOff(s *Server, w http.ResponseWriter, _ *http.Request, fields map[string
 	panic(http.ErrAbortHandler)
 }
 
-// hangUp has read the whole request: whether a session was created, no client can know. Here, none was.
+// hangUp has read the whole request: whether a session was created, no client
+// can know. Here, none was.
 func hangUp(*Server, http.ResponseWriter, *http.Request, map[string]any) {
 	panic(http.ErrAbortHandler) // net/http closes the connection and logs nothing
 }

@@ -1,5 +1,6 @@
-// Package incodetest is a stand-in for Incode: a real HTTP server for POST /omni/start that enforces what Incode
-// enforces, answers as Incode answers, and misbehaves on request.
+// Package incodetest is a stand-in for Incode: a real HTTP server for POST
+// /omni/start that enforces what Incode enforces, answers as Incode answers,
+// and misbehaves on request.
 package incodetest
 
 import (
@@ -14,7 +15,8 @@ import (
 	"time"
 )
 
-// Key is the API key that a new Server accepts. It has the form of a real one and opens nothing.
+// Key is the API key that a new Server accepts. It has the form of a real one
+// and opens nothing.
 const Key = "fa4efa4efa4efa4efa4efa4efa4efa4efa4efa4e"
 
 // path is the one path that exists here, and what Incode repeats in its errors.
@@ -23,10 +25,11 @@ const path = "/omni/start"
 // maxBody bounds what is read of a request, and with it what Last keeps.
 const maxBody = 1 << 20
 
-// Server is the stand-in. Create it with New and hand it to net/http or net/http/httptest.
-// All methods are safe for concurrent use.
+// Server is the stand-in. Create it with New and hand it to net/http or
+// net/http/httptest. All methods are safe for concurrent use.
 type Server struct {
-	// Latency is how long Incode thinks before it answers a well-formed call. Set it before the first request.
+	// Latency is how long Incode thinks before it answers a well-formed call.
+	// Set it before the first request.
 	Latency time.Duration
 
 	closing context.Context
@@ -43,6 +46,7 @@ type Server struct {
 type Request struct {
 	Method string
 	Path   string
+	Proto  string // such as HTTP/1.1
 	Header http.Header
 	Fields map[string]any // the decoded JSON body; nil when it was not a JSON object
 }
@@ -54,10 +58,12 @@ func New() *Server {
 	return s
 }
 
-// Close lets go of every request that hangs. Call it before closing the HTTP server, which waits for them.
+// Close lets go of every request that hangs. Call it before closing the HTTP
+// server, which waits for them.
 func (s *Server) Close() { s.close() }
 
-// SetKey makes key the only one that is accepted, from the next request on, as a rotation at Incode does.
+// SetKey makes key the only one that is accepted, from the next request on, as
+// a rotation at Incode does.
 func (s *Server) SetKey(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,28 +77,31 @@ func (s *Server) Requests() int {
 	return s.requests
 }
 
-// Sessions returns how many sessions were created: each one would count in the integrator's dashboard at Incode,
-// also when its token never reached the caller.
+// Sessions returns how many sessions were created: each one would count in the
+// integrator's dashboard at Incode, also when its token never reached the
+// caller.
 func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions
 }
 
-// Last returns the latest request, the zero Request before the first. The caller must not change its maps.
+// Last returns the latest request, the zero Request before the first. The
+// caller must not change its maps.
 func (s *Server) Last() Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last
 }
 
-// ServeHTTP answers as Incode does. Of two faults in one request the one that Incode's layers meet first is
-// reported: gateway, path, method, headers, key, body, flow.
+// ServeHTTP answers as Incode does. Of two faults in one request the one that
+// Incode's layers meet first is reported: gateway, path, method, headers, key,
+// body, flow.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, readErr := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var fields map[string]any
 	jsonErr := json.Unmarshal(body, &fields)
-	key := s.record(Request{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Fields: fields})
+	key := s.record(Request{Method: r.Method, Path: r.URL.Path, Proto: r.Proto, Header: r.Header.Clone(), Fields: fields})
 
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
@@ -139,11 +148,13 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, fields map[string
 			return
 		}
 	}
-	// Incode's own codes appear in the body's status: only the HTTP status counts.
+	// Incode's own codes appear in the body's status: only the HTTP status
+	// counts.
 	writeError(w, http.StatusBadRequest, 4009, "Configuration does not exist")
 }
 
-// wait returns at done. When the client leaves or the server closes before, it drops the connection instead.
+// wait returns at done. When the client leaves or the server closes before, it
+// drops the connection instead.
 func (s *Server) wait(ctx context.Context, done <-chan time.Time) {
 	select {
 	case <-done:
@@ -154,8 +165,8 @@ func (s *Server) wait(ctx context.Context, done <-chan time.Time) {
 	}
 }
 
-// checkFields refuses whatever the documented request does not have. Incode itself may be more lenient; a stand-in
-// that is would hide a misspelled field.
+// checkFields refuses whatever the documented request does not have. Incode
+// itself may be more lenient; a stand-in that is would hide a misspelled field.
 func checkFields(fields map[string]any) error {
 	if _, ok := fields["configurationId"]; !ok {
 		return fmt.Errorf("configurationId is required")
@@ -184,8 +195,8 @@ func checkFields(fields map[string]any) error {
 	return nil
 }
 
-// writeError answers in the shape of Incode's errors. code is the status inside the body, which may differ from
-// the HTTP status.
+// writeError answers in the shape of Incode's errors. code is the status inside
+// the body, which may differ from the HTTP status.
 func writeError(w http.ResponseWriter, status, code int, message string) {
 	writeJSON(w, status, map[string]any{
 		"timestamp": time.Now().UnixMilli(),

@@ -16,7 +16,8 @@ import (
 	"omnistart/internal/incode/incodetest"
 )
 
-// serve starts the stand-in and returns it with its base URL and a client that follows no redirect.
+// serve starts the stand-in and returns it with its base URL and a client that
+// follows no redirect.
 func serve(t *testing.T) (*incodetest.Server, string, *http.Client) {
 	t.Helper()
 	server := incodetest.New()

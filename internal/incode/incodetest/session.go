@@ -8,8 +8,8 @@ import (
 	"fmt"
 )
 
-// session is Incode's documented reply to a started session, and one field from a future Incode: its 2xx bodies
-// are dynamic, so a client must cope with both.
+// session is Incode's documented reply to a started session, and one field from
+// a future Incode: its 2xx bodies are dynamic, so a client must cope with both.
 type session struct {
 	Token                 any    `json:"token"` // a string, but for the flows that break it
 	InterviewID           string `json:"interviewId"`
@@ -28,11 +28,12 @@ type session struct {
 	FutureField           any    `json:"futureField"`
 }
 
-// newSession creates the next session. The n-th one since New is always the same, token and all, so that
-// documentation can print it and tests can compare it.
+// newSession creates the next session. The n-th one since New is always the
+// same, token and all, so that documentation can print it and tests can compare
+// it.
 //
-// A call that names a session (interviewId or uuid) gets a token for that one, and creates none: this is why a
-// caller must never choose it.
+// A call that names a session (interviewId or uuid) gets a token for that one,
+// and creates none: this is why a caller must never choose it.
 func (s *Server) newSession(fields map[string]any) session {
 	reply := session{
 		FlowType:              "flow",
@@ -64,8 +65,9 @@ func (s *Server) newSession(fields map[string]any) session {
 	return reply
 }
 
-// token returns a JWT like Incode's, signed with a secret that is no secret. It holds no time of day: Incode's
-// tokens live about 90 days, and these must be the same on every run.
+// token returns a JWT like Incode's, signed with a secret that is no secret. It
+// holds no time of day: Incode's tokens live about 90 days, and these must be
+// the same on every run.
 func token(interviewID string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	payload, _ := json.Marshal(struct { // cannot fail: two strings

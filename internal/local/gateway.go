@@ -1,0 +1,162 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"omnistart/internal/apigateway"
+	"omnistart/internal/runtimeapi/runtimeapitest"
+)
+
+// gateway lets requests through to the function and prints a line for each.
+// There is one execution environment, so requests wait for one another where
+// Lambda would start a second one.
+type gateway struct {
+	function *runtimeapitest.Function
+	log      *functionLog
+	out      io.Writer
+
+	printing sync.WaitGroup
+	mu       sync.Mutex // held while a line is printed
+}
+
+// handler returns the HTTP side. ctx ends the invocations: a client that leaves
+// does not, neither here nor in AWS.
+func (g *gateway) handler(ctx context.Context) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		event, err := apigateway.NewEvent(r, "POST /omni/start")
+		if err != nil {
+			g.print("%d answered by API Gateway", apigateway.Refuse(w, err))
+			return
+		}
+		w.Header().Set("Apigw-Requestid", event.RequestContext.RequestID)
+		payload, err := json.Marshal(event)
+		if err != nil {
+			g.print("%d no event: %v", apigateway.Refuse(w, err), err)
+			return
+		}
+		result, err := g.function.Invoke(ctx, payload)
+		if ctx.Err() != nil {
+			panic(http.ErrAbortHandler) // the server is closing
+		}
+		if err != nil {
+			g.print("%d the function failed: %v", apigateway.Refuse(w, err), err)
+			return
+		}
+		status := apigateway.Respond(w, result.Payload)
+		// The function's log line may be still under way. The client need not
+		// wait for it.
+		g.printing.Go(func() { g.report(status, result) })
+	})
+}
+
+// report prints the line for a request that the function answered. Its time is
+// what a client of Lambda waits: a cold start comes on top of what the function
+// took.
+func (g *gateway) report(status int, result runtimeapitest.Result) {
+	line, ok := g.log.line(result.RequestID)
+	what := line.Code
+	switch {
+	case !ok:
+		what = "(no log line)"
+	case line.Code == "ok":
+		what = "session started"
+	}
+	start := "warm"
+	if result.InitDuration > 0 {
+		start = fmt.Sprintf("cold start %.0f ms", ms(result.InitDuration))
+	}
+	if line.IncodeMs > 0 {
+		start = fmt.Sprintf("Incode %.0f ms, %s", line.IncodeMs, start)
+	}
+	g.print("%d %s  %.0f ms  (%s)", status, what, ms(result.Duration+result.InitDuration), start)
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func (g *gateway) print(format string, args ...any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	fmt.Fprintf(g.out, format+"\n", args...)
+}
+
+// wait returns when the last line is printed.
+func (g *gateway) wait() { g.printing.Wait() }
+
+// logLine is what the gateway reads of the line that the function logs for each
+// request.
+type logLine struct {
+	Message   string  `json:"message"`
+	RequestID string  `json:"requestId"`
+	Code      string  `json:"code"`     // "ok" or the code of the problem
+	IncodeMs  float64 `json:"incodeMs"` // zero when Incode was not called
+}
+
+// functionLog is the function's standard output. It keeps the line of each
+// request for the gateway and passes everything else on. One goroutine may
+// write to it.
+type functionLog struct {
+	rest    io.Writer
+	partial []byte // of a line that has not ended yet
+
+	mu    sync.Mutex // guards lines
+	lines map[string]chan logLine
+}
+
+func newFunctionLog(rest io.Writer) *functionLog {
+	return &functionLog{rest: rest, lines: map[string]chan logLine{}}
+}
+
+// line returns the log line of the request with this Lambda request ID, and
+// forgets it. A line that does not come within a second never will.
+func (l *functionLog) line(requestID string) (line logLine, ok bool) {
+	select {
+	case line = <-l.slot(requestID):
+		ok = true
+	case <-time.After(time.Second):
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.lines, requestID)
+	return line, ok
+}
+
+// slot returns the place where the line of a request is handed over.
+func (l *functionLog) slot(requestID string) chan logLine {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slot, ok := l.lines[requestID]
+	if !ok {
+		slot = make(chan logLine, 1)
+		l.lines[requestID] = slot
+	}
+	return slot
+}
+
+func (l *functionLog) Write(p []byte) (int, error) {
+	l.partial = append(l.partial, p...)
+	for {
+		text, rest, ok := bytes.Cut(l.partial, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		var line logLine
+		if err := json.Unmarshal(text, &line); err != nil || line.Message != "request" {
+			fmt.Fprintf(l.rest, "%s\n", text)
+		} else {
+			select {
+			case l.slot(line.RequestID) <- line:
+			default: // a second line for one request
+			}
+		}
+		l.partial = rest
+	}
+}
