@@ -37,7 +37,7 @@ func run(ctx context.Context, getenv func(string) string, log *slog.Logger) erro
 		report := runtimeapi.ReportInitError(ctx, getenv("AWS_LAMBDA_RUNTIME_API"), "Configuration.Invalid", err)
 		return errors.Join(err, report)
 	}
-	lambda.StartHandlerWithContext(ctx, e)
+	lambda.StartWithOptions(e, lambda.WithContext(ctx))
 	return nil
 }
 
