@@ -12,8 +12,7 @@ run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and In
 
 .PHONY: test
 test: ## run all tests, those of the compiled function among them
-	go vet ./...
-	go test -race ./...
+	go test -race -timeout 100s ./...
 
 # sam build calls this one, and says where to put the file.
 .PHONY: build-StartFunction

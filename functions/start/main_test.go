@@ -185,7 +185,9 @@ func (r *rig) post(t *testing.T, body string) answer {
 
 func (r *rig) invoke(t *testing.T, payload []byte) answer {
 	t.Helper()
-	result, err := r.Invoke(t.Context(), payload)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // a defect that hangs is to fail
+	defer cancel()
+	result, err := r.Invoke(ctx, payload)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, r.output)
 	}

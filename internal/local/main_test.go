@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bootstrap = filepath.Join(dir, "bootstrap")
-		if out, err := exec.Command("go", "build", "-o", bootstrap, "omnistart/functions/start").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-race", "-tags", "lambda.norpc", "-o", bootstrap, "omnistart/functions/start").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
 			return 1
 		}
