@@ -118,6 +118,7 @@ func newRig(t *testing.T) *rig {
 		"AWS_SESSION_TOKEN":                "canary-aws-session",
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets.URL,
 		"AWS_LAMBDA_LOG_FORMAT":            "JSON",
+		"AWS_LAMBDA_FUNCTION_NAME":         "start",
 		"SSL_CERT_FILE":                    roots,
 		"SSL_CERT_DIR":                     t.TempDir(),
 	}

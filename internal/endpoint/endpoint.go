@@ -75,6 +75,7 @@ type exchange struct {
 	duration     time.Duration
 	secret       time.Duration // spent waiting for the key
 	incode       time.Duration // spent waiting for Incode, or 0 when not called
+	refreshed    bool          // whether a newer key was found after a refusal
 	interviewID  string
 	err          error
 }
@@ -149,7 +150,7 @@ func (e *Endpoint) startSession(ctx context.Context, r incode.StartRequest, x *e
 	if fresh.Version() == key.Version() {
 		return incode.Session{}, err
 	}
-	key = fresh
+	key, x.refreshed = fresh, true
 	return timed(&x.incode, start)
 }
 
@@ -204,6 +205,9 @@ func (e *Endpoint) logExchange(ctx context.Context, status int, x *exchange) {
 	var p *panicError
 	if errors.As(x.err, &p) {
 		attrs = append(attrs, slog.String("stack", p.stack))
+	}
+	if lambdacontext.FunctionName != "" { // a dimension must not be empty
+		attrs = append(attrs, metrics(time.Now(), code, x)...)
 	}
 	e.log.LogAttrs(ctx, level, "request", attrs...)
 }
