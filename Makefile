@@ -14,10 +14,103 @@ run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and In
 test: ## run all tests, those of the compiled function among them
 	go test -race -timeout 100s ./...
 
+# Deployment. ENV is a section of samconfig.toml: default, staging or prod.
+
+ENV ?= default
+PORT ?= 3000
+CORS ?= http://localhost:8080
+FLOW ?= 6245f1e0c8d4b2a39e7f1c05
+BODY ?= {"configurationId":"$(FLOW)"}
+
+# config reads one setting of ENV from samconfig.toml, where sam deploy --guided keeps its answers.
+config = $(shell awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml | sed -n 's/.*$(1)[ =\\"]*\([A-Za-z0-9_-]*\).*/\1/p' | tail -n 1)
+
+# SAM does not tell make for which processor to build, so both read the same line, or have the same default.
+DEPLOYED_ARCH = $(or $(call config,Architecture),arm64)
+HOST_ARCH = $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
+ARCH ?= $(DEPLOYED_ARCH)
+BOOTSTRAP = .aws-sam/build/StartFunction/bootstrap
+
+AWS = aws $(addprefix --region ,$(call config,region))
+output = $(AWS) cloudformation describe-stacks --stack-name '$(call config,stack_name)' --output text --query "Stacks[0].Outputs[?OutputKey=='$(1)'].OutputValue"
+
+need-sam = @command -v sam >/dev/null || { echo 'sam is missing: pip install aws-sam-cli' >&2; exit 1; }
+need-aws = @command -v aws >/dev/null || { echo 'aws is missing: pip install awscli' >&2; exit 1; }
+need-docker = @command -v docker >/dev/null || { echo 'docker is missing: install Docker Engine or Docker Desktop' >&2; exit 1; }; \
+	docker info >/dev/null 2>&1 || { echo 'docker answers nothing: start Docker Engine or Docker Desktop' >&2; exit 1; }
+
+.PHONY: build
+build: ## build the function with SAM (ARCH=arm64 or x86_64)
+	$(need-sam)
+	ARCH=$(ARCH) sam build --parameter-overrides Architecture=$(ARCH)
+
 # sam build calls this one, and says where to put the file.
 .PHONY: build-StartFunction
 build-StartFunction:
-	CGO_ENABLED=0 GOOS=linux GOARCH=$(or $(GOARCH),arm64) $(BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/start
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(if $(filter x86_64,$(ARCH)),amd64,$(ARCH)) $(BUILD) -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/start
+
+.PHONY: validate
+validate: ## check template.yaml with SAM's linter
+	$(need-sam)
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} sam validate --lint
+
+# Fake credentials, because sam local hands those of the shell to the function.
+local: export AWS_ACCESS_KEY_ID := local
+local: export AWS_SECRET_ACCESS_KEY := local
+local: export AWS_SESSION_TOKEN := local
+local: export AWS_REGION := us-east-1
+IMAGE = public.ecr.aws/lambda/provided:al2023-rapid-$(HOST_ARCH)
+
+.PHONY: local
+local: ## serve the function in a container under sam local on localhost:3000 (PORT)
+	$(need-docker)
+	@$(MAKE) --no-print-directory build ARCH=$(HOST_ARCH)
+	@mkdir -p .build && go build -o .build/standins ./internal/standins
+	@.build/standins -addr 0.0.0.0 & standins=$$!; trap "kill $$standins" EXIT; trap exit INT TERM; \
+	docker image inspect $(IMAGE) >/dev/null 2>&1 && offline=--skip-pull-image; \
+	sam local start-api --config-env local --port $(PORT) $$offline $(LOCAL_FLAGS) \
+		--parameter-overrides Architecture=$(HOST_ARCH) AllowedConfigurationIds=from-env-vars CorsOrigins=$(CORS)
+
+.PHONY: deploy
+deploy: build ## deploy to ENV
+	@go version -m $(BOOTSTRAP) | grep -q 'GOARCH=$(if $(filter x86_64,$(DEPLOYED_ARCH)),amd64,$(DEPLOYED_ARCH))$$' || \
+		{ echo 'samconfig.toml deploys $(DEPLOYED_ARCH), the binary is for $(ARCH): put Architecture=$(ARCH) into parameter_overrides of $(ENV)' >&2; exit 1; }
+	sam deploy --config-env $(ENV)
+
+.PHONY: set-key
+set-key: ## store Incode's API key, read from standard input, in the secret of ENV
+	$(need-aws)
+	@secret=$$($(call output,SecretArn)) && \
+	if [ -t 0 ]; then printf 'API key (not shown): ' >&2; trap 'stty echo; echo >&2' EXIT; trap exit INT; stty -echo; fi; \
+	IFS= read -r key; [ -n "$$key" ] || { echo 'no key on standard input' >&2; exit 1; }; \
+	printf %s "$$key" | $(AWS) secretsmanager put-secret-value --secret-id "$$secret" --secret-string file:///dev/stdin \
+		--output text --query "join(' ', ['stored as version', VersionId])"
+
+# What is secret goes to curl through a pipe: the command line of a process is for all to see.
+.PHONY: call
+call: ## start a session at ENV (FLOW=<configuration ID>; TOKEN=<access token> for a JWT)
+	$(need-aws)
+	@url=$$($(call output,Url)) && mode=$$($(call output,AuthMode)) || exit 1; \
+	if [ "$$mode" = jwt ]; then \
+		[ -n "$$TOKEN" ] || { echo 'TOKEN is missing: export TOKEN=<access token>' >&2; exit 1; }; \
+		auth="header = \"Authorization: Bearer $$TOKEN\""; \
+	else \
+		eval "$$($(AWS) configure export-credentials --format env)" && [ -n "$$AWS_ACCESS_KEY_ID" ] || exit 1; \
+		region=$(or $(call config,region),$${AWS_REGION:-$${AWS_DEFAULT_REGION:-$$(aws configure get region)}}); \
+		auth=$$(printf '%s\n' "aws-sigv4 = \"aws:amz:$$region:execute-api\"" "user = \"$$AWS_ACCESS_KEY_ID:$$AWS_SECRET_ACCESS_KEY\"" \
+			$${AWS_SESSION_TOKEN:+"header = \"X-Amz-Security-Token: $$AWS_SESSION_TOKEN\""}); \
+	fi; \
+	printf '%s\n' "$$auth" | curl -sS --fail-with-body --config - -H 'Content-Type: application/json' -d '$(BODY)' "$$url" && echo
+
+.PHONY: logs
+logs: ## follow the function's log of ENV
+	$(need-sam)
+	@sam logs --config-env $(ENV) --stack-name '$(call config,stack_name)' --name StartFunction --tail
+
+.PHONY: delete
+delete: ## delete the stack of ENV; the secret that it made stays
+	$(need-sam)
+	@sam delete --config-env $(ENV) --stack-name '$(call config,stack_name)'
 
 .PHONY: help
 help: ## list the targets
