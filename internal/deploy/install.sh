@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Installs what prove.sh needs: SAM CLI, moto, AWS CLI and pytest, and Checkov, at the versions pinned beside this file;
+# a Docker engine, started if none runs, and a headless Chromium from Debian; the image in which SAM CLI runs functions.
+# Prints the folder of the programs, for PATH. Keeps everything outside of the clone. Run again, it only looks.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/omnistart
+mkdir -p "$cache"
+
+fail() { echo "install.sh: $*" >&2; exit 1; }
+
+# Debian serves one version of a package at a time, so these cannot be pinned.
+packages=()
+command -v dockerd >/dev/null || docker info >/dev/null 2>&1 || packages+=(docker.io iptables)
+command -v chromium-headless-shell >/dev/null || packages+=(chromium-headless-shell)
+if [ ${#packages[@]} -gt 0 ]; then
+  command -v apt-get >/dev/null || fail "install ${packages[*]} first: there is no apt-get here to do it with"
+  if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"; } \
+    >"$cache/apt.log" 2>&1; then
+    tail -n 5 "$cache/apt.log" >&2
+    fail "apt-get cannot install ${packages[*]}"
+  fi
+fi
+
+# A virtual environment that holds exactly what a list pins. It is named after the list's content, so another list
+# makes another environment.
+environment() { # list
+  local dir
+  dir=$cache/$(sha256sum "$here/$1" | cut -c1-16)
+  if [ ! -e "$dir/complete" ]; then
+    python3 -m venv --clear "$dir" || fail "python3 cannot make a virtual environment"
+    "$dir/bin/pip" install --quiet --no-deps --requirement "$here/$1" >&2 || fail "pip cannot install $1"
+    touch "$dir/complete"
+  fi
+  echo "$dir"
+}
+tools=$(environment requirements.txt)
+# Apart, because it pins a boto3 that SAM CLI cannot live with.
+ln -sf "$(environment requirements-checkov.txt)/bin/checkov" "$tools/bin/checkov"
+
+if ! docker info >/dev/null 2>&1; then
+  setsid dockerd >"$cache/dockerd.log" 2>&1 </dev/null &
+  for _ in $(seq 60); do
+    docker info >/dev/null 2>&1 && break
+    sleep 0.5
+  done
+  if ! docker info >/dev/null 2>&1; then
+    tail -n 5 "$cache/dockerd.log" >&2
+    fail "dockerd does not start"
+  fi
+fi
+
+# SAM CLI would pull Amazon Linux and add its emulator to it. A static binary needs nothing of Amazon Linux, so the
+# emulator, which SAM CLI ships, and a CA bundle where Amazon Linux keeps it make the same image without a registry.
+# An image that SAM CLI has made itself is left alone.
+case $(uname -m) in
+  aarch64 | arm64) arch=arm64 ;;
+  *) arch=x86_64 ;;
+esac
+image=public.ecr.aws/lambda/provided:al2023-rapid-$arch
+if ! docker image inspect "$image" >/dev/null 2>&1; then
+  root=$(mktemp -d)
+  trap 'rm -rf "$root"' EXIT
+  install -D "$tools"/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-$arch "$root/var/rapid/aws-lambda-rie"
+  install -D -m 644 /etc/ssl/certs/ca-certificates.crt "$root/etc/pki/tls/certs/ca-bundle.crt"
+  mkdir -p "$root/tmp" "$root/var/task"
+  tar -C "$root" -c . | docker import - "$image" >/dev/null || fail "docker cannot import $image"
+fi
+
+echo "$tools/bin"

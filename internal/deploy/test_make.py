@@ -1,0 +1,157 @@
+"""The targets of the Makefile that need no container: what is built for which processor, and the calls to AWS."""
+
+import http.server
+import json
+import re
+import struct
+import subprocess
+import threading
+import urllib.error
+
+import boto3
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from samlocal import ENV, FLOW, ROOT, Process, free_port, readme_code
+from stack import SOURCE
+
+MACHINES = {"x86_64": 62, "arm64": 183}  # e_machine of ELF
+BOOTSTRAP = ROOT / ".aws-sam/build/StartFunction/bootstrap"
+
+
+def make(*arguments, **options):
+    return subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, **({"env": ENV, "capture_output": True, "text": True} | options))
+
+
+@pytest.mark.parametrize("arch", [None, *MACHINES])
+def test_the_binary_is_for_the_processor_of_the_template(arch):
+    built = make("build", *([f"ARCH={arch}"] if arch else []))
+    assert built.returncode == 0, built.stderr
+    want = arch or SOURCE["Parameters"]["Architecture"]["Default"]
+    header = BOOTSTRAP.read_bytes()[:20]
+    assert header[:4] == b"\x7fELF"
+    assert struct.unpack_from("<H", header, 18) == (MACHINES[want],)
+    assert [p.name for p in BOOTSTRAP.parent.iterdir()] == ["bootstrap"]
+
+
+def test_a_binary_for_another_processor_is_not_deployed():
+    refused = make("deploy", "ENV=staging", "ARCH=x86_64")
+    assert refused.returncode != 0
+    assert "samconfig.toml deploys arm64, the binary is for x86_64" in refused.stderr
+
+
+@pytest.mark.parametrize(("target", "tool"), [("build", "sam"), ("validate", "sam"), ("local", "docker"), ("call", "aws"), ("set-key", "aws"), ("logs", "sam"), ("delete", "sam")])
+def test_a_missing_tool_is_named_in_one_line(target, tool, tmp_path):
+    for program in ("sh", "awk", "sed", "tail", "uname"):
+        (tmp_path / program).symlink_to(subprocess.run(["which", program], capture_output=True, text=True, check=True).stdout.strip())
+    result = make(target, executable=subprocess.run(["which", "make"], capture_output=True, text=True, check=True).stdout.strip(), env={"PATH": str(tmp_path)})
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("make: ***")]
+    assert len(lines) == 1 and lines[0].startswith(f"{tool} is missing: "), result.stderr
+
+
+def test_help_lists_the_targets():
+    listed = set(re.findall(r"^  make ([a-z-]+) ", make("help").stdout, re.M))
+    assert {"build", "validate", "local", "deploy", "set-key", "call", "logs", "delete", "help"} <= listed
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Answers 200 where the caller has shown what it must, as API Gateway does before the function is called."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        ok = self.headers["Authorization"] == "Bearer token-of-a-client" or self.signed(body)
+        self.send_response(200 if ok else 403)
+        self.end_headers()
+        self.wfile.write(b'{"token":"eyJ"}' if ok else b'{"message":"Forbidden"}')
+
+    def signed(self, body):
+        given = self.headers["Authorization"] or ""
+        if not (match := re.search(r"Credential=\w+/\d+/eu-west-1/execute-api/aws4_request, ?SignedHeaders=([\w;-]+), ?Signature=(\w+)", given)):
+            return False
+        names, signature = match.groups()
+        request = AWSRequest("POST", self.server.url, data=body, headers={n: self.headers[n] for n in names.split(";")})
+        request.context["timestamp"] = self.headers["X-Amz-Date"]
+        auth = SigV4Auth(Credentials("AKIDEXAMPLE", "secret", "session"), "execute-api", "eu-west-1")
+        canonical = auth.canonical_request(request)
+        return "x-amz-security-token" in names and auth.signature(auth.string_to_sign(request, canonical), request) == signature
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory):
+    """An account, played by moto, with the stacks omnistart (SigV4) and omnistart-staging (JWT)."""
+    port = free_port()
+    moto = Process(tmp_path_factory.mktemp("moto") / "log", "moto_server", "-H", "127.0.0.1", "-p", str(port), ready="Running on")
+    api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    api.url = f"http://127.0.0.1:{api.server_port}/omni/start"
+    threading.Thread(target=api.serve_forever, daemon=True).start()
+    env = ENV | {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "session",
+        "URL": api.url,
+    }
+    session = boto3.Session("AKIDEXAMPLE", "secret", "session", "eu-west-1")
+    secrets = session.client("secretsmanager", endpoint_url=env["AWS_ENDPOINT_URL"])
+    for name, mode in (("omnistart", "sigv4"), ("omnistart-staging", "jwt")):
+        outputs = {"SecretArn": secrets.create_secret(Name=name)["ARN"], "Url": api.url, "AuthMode": mode}
+        assert set(outputs) <= set(SOURCE["Outputs"])
+        session.client("cloudformation", endpoint_url=env["AWS_ENDPOINT_URL"]).create_stack(
+            StackName=name,
+            TemplateBody=json.dumps({
+                "Resources": {"FunctionLog": {"Type": "AWS::Logs::LogGroup"}},
+                "Outputs": {k: {"Value": v} for k, v in outputs.items()},
+            }),
+        )  # fmt: skip
+    yield env, secrets
+    api.shutdown()
+    moto.stop()
+
+
+@pytest.mark.parametrize("key", ["k3y-0f-Incode", "k3y\\ with $odd \"characters\"'\n"])
+def test_set_key_stores_standard_input(account, key):
+    env, secrets = account
+    result = make("set-key", env=env, input=key)
+    assert result.returncode == 0, result.stderr
+    assert "stored as version" in result.stdout and key.strip() not in result.stdout + result.stderr
+    assert secrets.get_secret_value(SecretId="omnistart")["SecretString"] == key.strip()
+
+
+def test_set_key_refuses_an_empty_key(account):
+    env, _ = account
+    result = make("set-key", env=env, input="\n")
+    assert result.returncode != 0 and "no key on standard input" in result.stderr
+
+
+def test_call_signs(account):
+    env, _ = account
+    result = make("call", f"FLOW={FLOW}", env=env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout) == {"token": "eyJ"}
+    assert make("call", env=env | {"AWS_SECRET_ACCESS_KEY": "wrong"}).returncode != 0
+
+
+def test_the_back_end_of_the_readme_signs(account, monkeypatch):
+    env, _ = account
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, env[name])
+    names = {}
+    exec(readme_code("python"), names)
+    assert names["start_session"](env["URL"], "eu-west-1", FLOW, "customer-42") == "eyJ"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        names["start_session"](env["URL"], "eu-west-1", FLOW, "customer-42")
+
+
+def test_call_bears_a_token_where_the_stack_wants_one(account):
+    env, _ = account
+    result = make("call", "ENV=staging", env=env | {"TOKEN": "token-of-a-client"})
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout) == {"token": "eyJ"}
+    missing = make("call", "ENV=staging", env=env)
+    assert missing.returncode != 0 and "TOKEN is missing" in missing.stderr

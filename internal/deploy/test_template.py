@@ -1,0 +1,263 @@
+"""The template, for every combination of its choices, after SAM's transform."""
+
+import json
+import re
+
+import pytest
+from cfnlint.api import ManualArgs, lint
+from stack import LOG_KEY, ROOT, SECRET, SECRET_KEY, SOURCE, Rejected, Stack, combinations
+
+COMBINATIONS = dict(combinations())
+IDS = {"AllowedConfigurationIds": "*"}
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS.values(), ids=COMBINATIONS.keys())
+def stack(request):
+    return Stack(**request.param)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return Stack(**IDS)
+
+
+def test_the_route_is_never_open(stack):
+    body = stack.one("AWS::ApiGatewayV2::Api")["Body"]
+    schemes = body["components"]["securitySchemes"]
+    operations = [(path, method, op) for path, item in body["paths"].items() for method, op in item.items()]
+    assert [(path, method) for path, method, _ in operations] == [("/omni/start", "post")]
+    (requirement,) = operations[0][2]["security"]
+    if stack.parameters["JwtIssuer"]:
+        scopes = stack.parameters["JwtScopes"]
+        assert requirement == {"Jwt": scopes.split(",") if scopes else []}
+        authorizer = schemes["Jwt"]["x-amazon-apigateway-authorizer"]
+        assert authorizer["type"] == "jwt"
+        assert authorizer["jwtConfiguration"] == {
+            "issuer": "https://login.example.com/",
+            "audience": ["omnistart", "omnistart-beta"],
+        }
+        assert stack.outputs["AuthMode"] == "jwt"
+    else:
+        assert requirement == {"AWS_IAM": []}
+        assert schemes == {"AWS_IAM": {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}}
+        assert stack.outputs["AuthMode"] == "sigv4"
+
+
+@pytest.mark.parametrize("name", [name for name in COMBINATIONS if name.endswith(", CORS") and "both keys" in name])
+def test_cloudformation_would_take_what_the_transform_makes(name):
+    matches = lint(json.dumps(Stack(**COMBINATIONS[name]).template), config=ManualArgs(regions=["eu-west-1"]))
+    # W2001: the transform has put values where parameters were.
+    assert [str(m) for m in matches if m.rule.id != "W2001"] == []
+
+
+def test_only_the_api_may_call_the_function_and_only_by_its_alias(stack):
+    permission = stack.one("AWS::Lambda::Permission")
+    assert permission["FunctionName"] == "<StartFunctionAliaslive>"
+    assert permission["Principal"] == "apigateway.amazonaws.com"
+    assert permission["SourceArn"].endswith(":<Api>/*/POST/omni/start")
+    integration = stack.one("AWS::ApiGatewayV2::Api")["Body"]["paths"]["/omni/start"]["post"]["x-amazon-apigateway-integration"]
+    assert integration["uri"].endswith("/functions/<StartFunction.Arn>:live/invocations")
+    assert integration["payloadFormatVersion"] == "2.0"
+    assert not stack.of_type("AWS::Lambda::Url")
+
+
+def test_the_role_holds_exactly_what_the_function_needs(stack):
+    role = stack.resources["StartRole"]["Properties"]
+    assert stack.one("AWS::Lambda::Function")["Role"] == "<StartRole.Arn>"
+    assert "ManagedPolicyArns" not in role
+    (policy,) = role["Policies"]
+    secret = stack.parameters["IncodeApiKeySecretArn"] or "<ApiKeySecret>"
+    want = [
+        {"Effect": "Allow", "Action": ["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": "<FunctionLog.Arn>"},
+        {"Effect": "Allow", "Action": ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "Resource": "*"},
+        {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": secret},
+    ]
+    if stack.parameters["SecretKmsKeyArn"]:
+        via = {"StringEquals": {"kms:ViaService": "secretsmanager.eu-west-1.amazonaws.com"}}
+        want.append({"Effect": "Allow", "Action": "kms:Decrypt", "Resource": SECRET_KEY, "Condition": via})
+    assert policy["PolicyDocument"]["Statement"] == want
+    # The other role is CodeDeploy's, made by SAM.
+    assert set(stack.of_type("AWS::IAM::Role")) == {"StartRole", "CodeDeployServiceRole"}
+
+
+def test_the_secret_is_given_or_made_empty_and_kept(stack):
+    variables = stack.one("AWS::Lambda::Function")["Environment"]["Variables"]
+    if stack.parameters["IncodeApiKeySecretArn"]:
+        assert not stack.of_type("AWS::SecretsManager::Secret")
+        assert variables["INCODE_API_KEY_SECRET_ID"] == stack.outputs["SecretArn"] == SECRET
+    else:
+        secret = stack.resources["ApiKeySecret"]
+        assert secret["DeletionPolicy"] == "RetainExceptOnCreate" and secret["UpdateReplacePolicy"] == "Retain"
+        assert not {"SecretString", "GenerateSecretString"} & set(secret["Properties"])
+        assert secret["Properties"].get("KmsKeyId") == (stack.parameters["SecretKmsKeyArn"] or None)
+        assert variables["INCODE_API_KEY_SECRET_ID"] == stack.outputs["SecretArn"] == "<ApiKeySecret>"
+    assert f"--secret-id {stack.outputs['SecretArn']} " in stack.outputs["SetKeyCommand"]
+
+
+def test_logs_are_kept_for_a_time_and_encrypted_on_demand(stack):
+    logs = stack.of_type("AWS::Logs::LogGroup")
+    assert set(logs) == {"FunctionLog", "AccessLog"}
+    for log in logs.values():
+        assert log["RetentionInDays"] == 90
+        assert log.get("KmsKeyId") == (LOG_KEY if stack.parameters["LogKmsKeyArn"] else None)
+    assert stack.one("AWS::Lambda::Function")["LoggingConfig"]["LogGroup"] == "<FunctionLog>"
+    access = stack.one("AWS::ApiGatewayV2::Stage")["AccessLogSettings"]
+    assert access["DestinationArn"] == "<AccessLog.Arn>"
+    assert all(v.startswith("$context.") for v in json.loads(access["Format"]).values())
+
+
+def test_a_custom_domain_closes_the_address_of_the_api(stack):
+    (server,) = stack.one("AWS::ApiGatewayV2::Api")["Body"]["servers"]
+    closed = server["x-amazon-apigateway-endpoint-configuration"]["disableExecuteApiEndpoint"]
+    if stack.parameters["DomainName"]:
+        assert closed is True
+        assert stack.outputs["Url"] == "https://start.example.com/omni/start"
+        domain = stack.one("AWS::ApiGatewayV2::DomainName")
+        want = {"TruststoreUri": "s3://bucket/ca.pem"} if stack.parameters["TruststoreUri"] else None
+        assert domain.get("MutualTlsAuthentication") == want
+        assert stack.one("AWS::ApiGatewayV2::ApiMapping")["Stage"] == "<ApiApiGatewayDefaultStage>"
+    else:
+        assert closed is False
+        assert stack.outputs["Url"] == "https://<Api>.execute-api.eu-west-1.amazonaws.com/omni/start"
+        assert not stack.of_type("AWS::ApiGatewayV2::DomainName") and not stack.of_type("AWS::ApiGatewayV2::ApiMapping")
+
+
+def test_cors_lets_in_the_listed_origins_alone(stack):
+    cors = stack.one("AWS::ApiGatewayV2::Api")["Body"]["x-amazon-apigateway-cors"]
+    if stack.parameters["CorsOrigins"]:
+        assert cors["allowOrigins"] == ["https://a.example.com", "https://b.example.com"]
+        assert cors["allowMethods"] == ["POST"] and "allowCredentials" not in cors
+    else:
+        assert cors == {}
+
+
+def test_every_variable_that_the_code_reads_is_declared_and_no_other(stack):
+    read = set()
+    for file in [*ROOT.glob("functions/**/*.go"), *ROOT.glob("internal/config/*.go")]:
+        if not file.name.endswith("_test.go"):
+            read |= set(re.findall(r'(?:[gG]etenv|LookupEnv)\("(\w+)"', file.read_text()))
+    assert len(read) > 5, "the pattern no longer finds what the code reads"
+    by_others = {
+        "GOMAXPROCS",  # Go's scheduler
+        "SSL_CERT_DIR",  # crypto/x509
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER",  # the SDK, under sam local alone
+    }
+    by_lambda = {name for name in read if name.startswith("AWS_LAMBDA_")}
+    declared = SOURCE["Resources"]["StartFunction"]["Properties"]["Environment"]["Variables"]
+    assert set(declared) == read - by_lambda | by_others
+    # CloudFormation drops AWS::NoValue: the deployed SDK must go to the real service.
+    assert set(stack.one("AWS::Lambda::Function")["Environment"]["Variables"]) == set(declared) - {"AWS_ENDPOINT_URL_SECRETS_MANAGER"}
+
+
+def test_alarms_watch_the_alias_and_what_is_ours_rolls_back(stack):
+    alarms = stack.of_type("AWS::CloudWatch::Alarm")
+    for name, alarm in alarms.items():
+        for metric in metrics_of(alarm):
+            dimensions = {d["Name"]: d["Value"] for d in metric["Dimensions"]}
+            want = {
+                "AWS/Lambda": {"FunctionName": "<StartFunction>", "Resource": "<StartFunction>:live"},
+                "AWS/ApiGateway": {"ApiId": "<Api>"},
+                "Omnistart": {"FunctionName": "<StartFunction>", "Code": dimensions.get("Code")},
+            }
+            assert dimensions == want[metric["Namespace"]], name
+    group = stack.one("AWS::CodeDeploy::DeploymentGroup")
+    assert group["AutoRollbackConfiguration"]["Enabled"] is True
+    rollback = {a["Name"].strip("<>") for a in group["AlarmConfiguration"]["Alarms"]}
+    assert rollback == set(alarms) - {"IncodeUnauthorized", "OutcomeUnknown"}
+    assert stack.resources["StartFunctionAliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+
+
+def metrics_of(alarm):
+    return [m["MetricStat"]["Metric"] for m in alarm["Metrics"] if "MetricStat" in m] if "Metrics" in alarm else [alarm]
+
+
+def test_alarms_tell_the_topic():
+    topic = "arn:aws:sns:eu-west-1:123456789012:alarms"
+    for name, alarm in Stack(**IDS, AlarmTopicArn=topic).of_type("AWS::CloudWatch::Alarm").items():
+        assert alarm["AlarmActions"] == [topic], name
+
+
+def test_the_dashboard_shows_every_alarm(stack):
+    dashboard = json.loads(stack.one("AWS::CloudWatch::Dashboard")["DashboardBody"])
+    (shown,) = [w["properties"]["alarms"] for w in dashboard["widgets"] if w["type"] == "alarm"]
+    assert {s.removeprefix("<").removesuffix(".Arn>") for s in shown} == set(stack.of_type("AWS::CloudWatch::Alarm"))
+
+
+def test_timeouts_nest(plain):
+    (secret,) = re.findall(r"LoadTimeout\s*=\s*(\d+) \* time\.Second", (ROOT / "internal/apikey/apikey.go").read_text())
+    function = plain.one("AWS::Lambda::Function")
+    incode = function["Environment"]["Variables"]["INCODE_TIMEOUT"]
+    assert re.fullmatch(r"\d+s", incode)
+    integration = plain.one("AWS::ApiGatewayV2::Api")["Body"]["paths"]["/omni/start"]["post"]["x-amazon-apigateway-integration"]
+    assert int(secret) + int(incode[:-1]) < function["Timeout"] < integration["timeoutInMillis"] / 1000 < 30
+
+
+def test_the_function_logs_json_that_carries_the_metrics(plain):
+    logging = plain.one("AWS::Lambda::Function")["LoggingConfig"]
+    assert logging["LogFormat"] == "JSON" and logging["ApplicationLogLevel"] == "INFO"
+    # A level above INFO would filter the request lines, and the metrics with them.
+    assert SOURCE["Parameters"]["ApplicationLogLevel"]["AllowedValues"] == ["DEBUG", "INFO"]
+
+
+def test_capacity_is_set_on_demand():
+    stack = Stack(**IDS, ReservedConcurrency="20", ProvisionedConcurrency="2", ThrottlingRate=7, ThrottlingBurst=9)
+    assert stack.one("AWS::Lambda::Function")["ReservedConcurrentExecutions"] == "20"
+    assert stack.one("AWS::Lambda::Alias")["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": "2"}
+    routes = stack.one("AWS::ApiGatewayV2::Stage")["DefaultRouteSettings"]
+    assert (routes["ThrottlingRateLimit"], routes["ThrottlingBurstLimit"]) == (7, 9)
+    plain = Stack(**IDS)
+    assert "ReservedConcurrentExecutions" not in plain.one("AWS::Lambda::Function")
+    assert "ProvisionedConcurrencyConfig" not in plain.one("AWS::Lambda::Alias")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"AllowedConfigurationIds": None},
+        {"AllowedConfigurationIds": ""},
+        {"AllowedConfigurationIds": "*,6245f1e0c8d4b2a39e7f1c05"},
+        {"AllowedConfigurationIds": "6245F1E0C8D4B2A39E7F1C05"},
+        {"JwtIssuer": "https://login.example.com/"},
+        {"JwtAudience": "omnistart"},
+        {"JwtScopes": "session:start"},
+        {"JwtIssuer": "http://login.example.com/", "JwtAudience": "omnistart"},
+        {"CorsOrigins": "*"},
+        {"CorsOrigins": "https://*.example.com"},
+        {"CorsOrigins": "http://example.com"},
+        {"CorsOrigins": "https://a.example.com,*"},
+        {"CorsOrigins": "https://a.example.com/"},
+        {"IncodeBaseUrl": "http://demo-api.incodesmile.com"},
+        {"IncodeBaseUrl": "https://demo-api.incodesmile.com/"},
+        {"IncodeApiKeySecretArn": "incode"},
+        {"IncodeApiKeySecretArn": SECRET[:-7]},
+        {"DomainName": "start.example.com"},
+        {"TruststoreUri": "s3://bucket/ca.pem"},
+        {"ApplicationLogLevel": "WARN"},
+        {"ReservedConcurrency": "0"},
+        {"ThrottlingRate": 0},
+    ],
+    ids=str,
+)
+def test_what_would_deploy_an_open_or_a_broken_stack_is_rejected(given):
+    with pytest.raises(Rejected):
+        Stack(**{**IDS, **given})
+
+
+def test_every_parameter_says_what_it_is_for():
+    for name, parameter in SOURCE["Parameters"].items():
+        assert parameter["Description"].endswith("."), name
+        assert ("AllowedPattern" in parameter) == ("ConstraintDescription" in parameter), name
+    assert [n for n, p in SOURCE["Parameters"].items() if "Default" not in p] == ["AllowedConfigurationIds"]
+
+
+def test_the_readme_lists_the_parameters_with_their_defaults():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "README.md").read_text(), re.M))
+    for name, parameter in SOURCE["Parameters"].items():
+        default = parameter.get("Default")
+        want = "none: you must say" if default is None else "empty" if default == "" else f"`{default}`"
+        assert rows.pop(name, None) == want, name
+
+
+def test_the_readme_says_what_to_do_about_each_alarm(plain):
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", (ROOT / "README.md").read_text(), re.M)
+    assert set(plain.of_type("AWS::CloudWatch::Alarm")) <= set(rows)
