@@ -13,10 +13,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,22 +30,7 @@ import (
 // process that knows its environment and the Runtime API and nothing else.
 var bootstrap string
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "bootstrap")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		bootstrap = filepath.Join(dir, "bootstrap")
-		if out, err := exec.Command("go", "build", "-race", "-tags", "lambda.norpc", "-o", bootstrap, ".").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(runtimeapitest.Main(m, ".", &bootstrap)) }
 
 const (
 	secretID = "incode/api-key"
@@ -62,33 +45,15 @@ type rig struct {
 	server  *httptest.Server
 	secrets *secretsmanagertest.Server
 	env     map[string]string
-	output  *output
+	output  *runtimeapitest.Output // all that the process prints
 
 	connections atomic.Int32 // that Incode has seen
-}
-
-// output is all that the process prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 // newRig prepares the services and the environment; start runs the function.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{incode: incodetest.New(), secrets: secretsmanagertest.New(), output: &output{}}
+	r := &rig{incode: incodetest.New(), secrets: secretsmanagertest.New(), output: &runtimeapitest.Output{}}
 	r.server = httptest.NewUnstartedServer(r.incode)
 	r.server.EnableHTTP2 = true // offered, and to be declined
 	r.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {

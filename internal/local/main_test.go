@@ -13,14 +13,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/runtimeapi/runtimeapitest"
 )
 
 // bootstrap is the compiled function: what runs on a developer's machine is
@@ -28,46 +26,16 @@ import (
 var bootstrap string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "bootstrap")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		bootstrap = filepath.Join(dir, "bootstrap")
-		if out, err := exec.Command("go", "build", "-race", "-tags", "lambda.norpc", "-o", bootstrap, "omnistart/functions/start").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
-			return 1
-		}
-		return m.Run()
-	}())
+	os.Exit(runtimeapitest.Main(m, "omnistart/functions/start", &bootstrap))
 }
 
 // program is a running program under test.
 type program struct {
 	curl   string // the line that it tells the user to try
 	lines  *bufio.Scanner
-	stderr buffer
+	stderr runtimeapitest.Output
 	done   chan error
 	stop   context.CancelFunc
-}
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // start runs the program on a free port with these variables in the user's
