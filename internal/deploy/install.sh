@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what prove.sh needs: SAM CLI, moto, AWS CLI and pytest, and Checkov, at the versions pinned beside this file;
-# a Docker engine, started if none runs, and a headless Chromium from Debian; the image in which SAM CLI runs functions.
+# a Docker engine, started if none runs, a headless Chromium and a JDK from Debian; the image in which SAM CLI runs functions.
 # Prints the folder of the programs, for PATH. Keeps everything outside of the clone. Run again, it only looks.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,6 +13,7 @@ fail() { echo "install.sh: $*" >&2; exit 1; }
 packages=()
 command -v dockerd >/dev/null || docker info >/dev/null 2>&1 || packages+=(docker.io iptables)
 command -v chromium-headless-shell >/dev/null || packages+=(chromium-headless-shell)
+command -v javac >/dev/null || packages+=(default-jdk-headless)
 if [ ${#packages[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || fail "install ${packages[*]} first: there is no apt-get here to do it with"
   if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"; } \

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 tools=$(internal/deploy/install.sh)
 PATH=$tools:$PATH
 export PATH SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 PYTHONDONTWRITEBYTECODE=1
-for tool in sam aws checkov moto_server docker chromium-headless-shell curl go; do
+for tool in sam aws checkov moto_server docker chromium-headless-shell java curl go; do
   command -v "$tool" >/dev/null || { echo "prove.sh: $tool cannot run here" >&2; exit 1; }
 done
 sam --version

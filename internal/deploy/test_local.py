@@ -60,6 +60,33 @@ def test_a_refusal_is_a_documented_problem(local, status, code, body, headers):
     assert ("errors" in problem) == (status == 422)
 
 
+JAVA = """import java.io.IOException;
+import java.net.HttpURLConnection;
+import java.net.URL;
+import java.nio.charset.StandardCharsets;
+import java.util.Scanner;
+
+class Client {
+    public static void main(String[] args) throws IOException {
+        System.out.println(startSession(args[0], "an.access.token", args[1]));
+    }
+    %s
+}
+"""
+
+
+def test_the_mobile_app_of_the_readme_gets_a_token(local, tmp_path):
+    source = tmp_path / "Client.java"
+    source.write_text(JAVA % readme_code("java"))
+
+    def run(flow):
+        return subprocess.run(["java", source, local.url, flow], capture_output=True, text=True, env=ENV)
+
+    started = run(FLOW)
+    assert re.fullmatch(r'\{"token": ?"eyJ[\w.-]+"\}', started.stdout.strip()), started.stderr
+    assert "status 403" in run("f" * 24).stderr
+
+
 def test_alarms_and_dashboard_name_what_the_function_emits(local):
     local.post({"configurationId": FLOW})
     for flow in ("000000000000000000000403", "00000000000000000000dead"):
