@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"os"
 	"sync"
@@ -22,26 +24,34 @@ import (
 )
 
 func main() {
-	log := lambdacontext.NewLogger()
-	if err := run(context.Background(), os.Getenv, log); err != nil {
-		log.Error("the function cannot start", "error", err.Error())
+	// net/http writes what a server sends unasked to the standard logger, a token
+	// perhaps. The price is what aws-lambda-go writes there when the Runtime API
+	// itself fails.
+	log.SetOutput(io.Discard)
+	logger := lambdacontext.NewLogger()
+	if err := run(context.Background(), os.Getenv, logger); err != nil {
+		logger.Error("the function cannot start", "error", err.Error())
 		os.Exit(1)
 	}
 }
 
 // run serves requests for the life of the process. It returns only if the
 // function cannot start, once Lambda knows why.
-func run(ctx context.Context, getenv func(string) string, log *slog.Logger) error {
-	e, err := initialize(ctx, getenv, log)
+func run(ctx context.Context, getenv func(string) string, logger *slog.Logger) error {
+	api := getenv("AWS_LAMBDA_RUNTIME_API")
+	if api == "" {
+		return errors.New("it runs in AWS Lambda only, or by make run")
+	}
+	e, err := initialize(ctx, getenv, logger)
 	if err != nil {
-		report := runtimeapi.ReportInitError(ctx, getenv("AWS_LAMBDA_RUNTIME_API"), "Configuration.Invalid", err)
+		report := runtimeapi.ReportInitError(ctx, api, "Configuration.Invalid", err)
 		return errors.Join(err, report)
 	}
 	lambda.StartWithOptions(e, lambda.WithContext(ctx))
 	return nil
 }
 
-func initialize(ctx context.Context, getenv func(string) string, log *slog.Logger) (*endpoint.Endpoint, error) {
+func initialize(ctx context.Context, getenv func(string) string, logger *slog.Logger) (*endpoint.Endpoint, error) {
 	c, err := config.FromEnv(getenv)
 	if err != nil {
 		return nil, err
@@ -55,23 +65,23 @@ func initialize(ctx context.Context, getenv func(string) string, log *slog.Logge
 		return nil, err
 	}
 	keys := apikey.NewStore(secretsmanager.NewFromConfig(aws), c.SecretID)
-	prepare(ctx, keys, sessions, log)
-	return endpoint.New(c, keys, sessions, log), nil
+	prepare(ctx, keys, sessions, logger)
+	return endpoint.New(c, keys, sessions, logger), nil
 }
 
 // prepare does at once, in the time that Lambda gives to a cold start at full
 // speed, what the first request would do in turn. Both parts end within three
 // seconds of their own accord, and what fails here the first request tries again.
-func prepare(ctx context.Context, keys *apikey.Store, sessions *incode.Client, log *slog.Logger) {
+func prepare(ctx context.Context, keys *apikey.Store, sessions *incode.Client, logger *slog.Logger) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if _, err := keys.Get(ctx); err != nil {
-			log.Warn("the API key is not loaded yet", "error", err.Error())
+			logger.Warn("the API key is not loaded yet", "error", err.Error())
 		}
 	})
 	wg.Go(func() {
 		if err := sessions.Connect(ctx); err != nil {
-			log.Warn("Incode is not connected yet", "error", err.Error())
+			logger.Warn("Incode is not connected yet", "error", err.Error())
 		}
 	})
 	wg.Wait()

@@ -72,10 +72,12 @@ type Store struct {
 	secretID string
 	now      func() time.Time
 
-	mu        sync.Mutex // guards what follows, and is not held during a load
-	key       Key
-	loading   *load     // nil when no load is under way
-	unchanged time.Time // when a reload last found the same version
+	mu      sync.Mutex // guards what follows, and is not held during a load
+	key     Key
+	loading *load // nil when no load is under way
+	// When a reload last found the same version. Round(0) drops the monotonic
+	// reading, which stands still while Lambda freezes the process.
+	unchanged time.Time
 }
 
 // load is one call to Secrets Manager that any number of requests wait for.
@@ -114,9 +116,7 @@ func (s *Store) Refresh(ctx context.Context, refused Key) (Key, error) {
 		defer s.mu.Unlock()
 		return s.key, nil // another request has refreshed it already
 	}
-	// Round(0) drops the monotonic reading, which stands still while Lambda
-	// freezes the process.
-	if age := s.now().Round(0).Sub(s.unchanged); s.loading == nil && 0 <= age && age < coolDown {
+	if age := s.now().Sub(s.unchanged); 0 <= age && age < coolDown {
 		defer s.mu.Unlock()
 		return s.key, nil
 	}

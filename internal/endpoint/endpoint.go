@@ -19,6 +19,7 @@ import (
 	"omnistart/internal/apikey"
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
+	"omnistart/internal/strictjson"
 )
 
 // answerReserve is the part of Lambda's deadline that is kept for writing the
@@ -92,11 +93,11 @@ func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (res
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerReserve))
 		defer cancel()
 	}
-	var session incode.Session
-	if session, x.err = e.serve(ctx, payload, x); x.err != nil {
-		return problemResponse(x.err, x.requestID)
+	session, err := e.serve(ctx, payload, x)
+	x.interviewID, x.err = session.InterviewID, err
+	if err != nil {
+		return problemResponse(err, x.requestID)
 	}
-	x.interviewID = session.InterviewID
 	body := struct {
 		Token       string `json:"token"`
 		InterviewID string `json:"interviewId,omitempty"`
@@ -113,16 +114,36 @@ var (
 )
 
 func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (incode.Session, error) {
-	var ev events.APIGatewayV2HTTPRequest
-	if json.Unmarshal(payload, &ev) != nil {
-		return incode.Session{}, errEvent // the cause may quote the event
+	ev, err := decodeEvent(payload)
+	if err != nil {
+		return incode.Session{}, err
 	}
 	x.apiRequestID = ev.RequestContext.RequestID
-	r, err := e.startRequest(&ev)
+	r, err := e.startRequest(ev)
 	if err != nil {
 		return incode.Session{}, err
 	}
 	return e.startSession(ctx, r, x)
+}
+
+func decodeEvent(payload []byte) (*events.APIGatewayV2HTTPRequest, error) {
+	var ev struct {
+		events.APIGatewayV2HTTPRequest
+		Body json.RawMessage `json:"body"`
+	}
+	if json.Unmarshal(payload, &ev) != nil {
+		return nil, errEvent // the cause may quote the event
+	}
+	if ev.Body != nil {
+		// Read with the rest, a broken character would become U+FFFD unseen.
+		if err := strictjson.CheckUnicode(ev.Body); err != nil {
+			return nil, &refusal{kind: invalidJSON, reason: err.Error()}
+		}
+		if json.Unmarshal(ev.Body, &ev.APIGatewayV2HTTPRequest.Body) != nil {
+			return nil, errEvent
+		}
+	}
+	return &ev.APIGatewayV2HTTPRequest, nil
 }
 
 // startSession starts a session with the current key, and once more if Incode

@@ -16,177 +16,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambdacontext"
 
-	"omnistart/internal/apikey"
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
 )
-
-const (
-	flow        = "6245f1e0c8d4b2a39e7f1c05"
-	interviewID = "6a0f3c9d1b2e4f5a6b7c8d9e"
-)
-
-// The canaries stand for what no log line and no error answer may hold.
-var (
-	token    = "canary-token.eyJ.sig"
-	firstKey = apikey.NewKey("canary-key-1", "v1")
-	nextKey  = apikey.NewKey("canary-key-2", "v2")
-)
-
-// keys is a KeyStore whose secret has two versions.
-type keys struct {
-	getErr, refreshErr error
-	fresh              apikey.Key
-	refreshes          int
-}
-
-func (k *keys) Get(context.Context) (apikey.Key, error) { return firstKey, k.getErr }
-
-func (k *keys) Refresh(context.Context, apikey.Key) (apikey.Key, error) {
-	k.refreshes++
-	return k.fresh, k.refreshErr
-}
-
-// starter is a SessionStarter that gives its answers in turn, the last one again
-// and again.
-type starter struct {
-	answers []func(context.Context) (incode.Session, error)
-	keys    []apikey.Key
-	got     []incode.StartRequest
-}
-
-func (s *starter) Start(ctx context.Context, key apikey.Key, r incode.StartRequest) (incode.Session, error) {
-	s.keys, s.got = append(s.keys, key), append(s.got, r)
-	return s.answers[min(len(s.got), len(s.answers))-1](ctx)
-}
-
-func succeed(context.Context) (incode.Session, error) {
-	return incode.Session{Token: token, InterviewID: interviewID}, nil
-}
-
-func fail(e incode.Error) func(context.Context) (incode.Session, error) {
-	return func(context.Context) (incode.Session, error) { return incode.Session{}, &e }
-}
-
-// rig is an endpoint with its surroundings.
-type rig struct {
-	*Endpoint
-	keys    *keys
-	starter *starter
-	logged  bytes.Buffer
-}
-
-func newRig(t *testing.T, answers ...func(context.Context) (incode.Session, error)) *rig {
-	t.Helper()
-	env := map[string]string{
-		"INCODE_API_KEY_SECRET_ID":  "incode/api-key",
-		"INCODE_BASE_URL":           "https://incode.example.com",
-		"ALLOWED_CONFIGURATION_IDS": flow,
-		"ALLOWED_REDIRECT_HOSTS":    "app.example.com,localhost:8443",
-	}
-	c, err := config.FromEnv(func(name string) string { return env[name] })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{keys: &keys{fresh: nextKey}, starter: &starter{answers: append(answers, succeed)}}
-	if len(answers) > 0 {
-		r.starter.answers = answers
-	}
-	r.Endpoint = New(c, r.keys, r.starter, slog.New(slog.NewJSONHandler(&r.logged, nil)))
-	return r
-}
-
-// event reads a captured event and gives it another body.
-func event(t *testing.T, name, body string) events.APIGatewayV2HTTPRequest {
-	t.Helper()
-	data, err := os.ReadFile("testdata/" + name + ".json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ev events.APIGatewayV2HTTPRequest
-	if err := json.Unmarshal(data, &ev); err != nil {
-		t.Fatal(err)
-	}
-	if body != "" {
-		ev.Body = body
-	}
-	return ev
-}
-
-// send invokes the endpoint as Lambda does, checks what holds for every answer
-// and every log line, and returns the answer with its decoded body.
-func (r *rig) send(t *testing.T, ev any) (events.APIGatewayV2HTTPResponse, map[string]any) {
-	t.Helper()
-	payload, err := json.Marshal(ev)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r.invoke(t, payload)
-}
-
-func (r *rig) invoke(t *testing.T, payload []byte) (events.APIGatewayV2HTTPResponse, map[string]any) {
-	t.Helper()
-	r.logged.Reset()
-	ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "lambda-request-1"})
-	out, err := r.Invoke(ctx, payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var resp events.APIGatewayV2HTTPResponse
-	if err := json.Unmarshal(out, &resp); err != nil {
-		t.Fatal(err)
-	}
-	var body map[string]any
-	if err := json.Unmarshal([]byte(resp.Body), &body); err != nil {
-		t.Fatalf("body %q: %v", resp.Body, err)
-	}
-	if resp.Headers["Cache-Control"] != "no-store" {
-		t.Error("the answer may be cached")
-	}
-	for name := range resp.Headers {
-		if strings.HasPrefix(strings.ToLower(name), "access-control-") {
-			t.Errorf("%s is API Gateway's business", name)
-		}
-	}
-	if resp.StatusCode != 200 {
-		checkProblem(t, resp, body)
-	}
-	if n := strings.Count(r.logged.String(), "\n"); n != 1 {
-		t.Errorf("%d log lines, want 1: %s", n, r.logged.String())
-	}
-	if strings.Contains(r.logged.String(), "canary") {
-		t.Errorf("the log holds a secret: %s", r.logged.String())
-	}
-	return resp, body
-}
-
-func checkProblem(t *testing.T, resp events.APIGatewayV2HTTPResponse, body map[string]any) {
-	t.Helper()
-	typ, _ := body["type"].(string)
-	if resp.Headers["Content-Type"] != "application/problem+json" || !strings.HasPrefix(typ, "/problems/") ||
-		body["status"] != float64(resp.StatusCode) || body["title"] == "" || body["detail"] == "" || body["requestId"] != "lambda-request-1" {
-		t.Errorf("not a problem: %v %s", resp.Headers, resp.Body)
-	}
-	if strings.Contains(resp.Body, "canary") || strings.Contains(resp.Body, "example.com") {
-		t.Errorf("the answer tells too much: %s", resp.Body)
-	}
-}
-
-func (r *rig) logLine(t *testing.T) map[string]any {
-	t.Helper()
-	var line map[string]any
-	if err := json.Unmarshal(r.logged.Bytes(), &line); err != nil {
-		t.Fatalf("log %q: %v", r.logged.String(), err)
-	}
-	return line
-}
-
-func code(body map[string]any) string {
-	typ, _ := body["type"].(string)
-	return strings.TrimPrefix(typ, "/problems/")
-}
 
 func TestSessionStarts(t *testing.T) {
 	r := newRig(t)
@@ -371,6 +204,7 @@ func TestEventThatIsNone(t *testing.T) {
 	for _, payload := range []string{
 		`{}`, `[]`, `null`, `"canary"`, `{"version":"2.0","body":7}`,
 		`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":{"sub":12345678}}}}}`,
+		`{"version":"2.0","requestContext":{"timeEpoch":12345678.5}}`, // encoding/json quotes this one
 	} {
 		r := newRig(t)
 		resp, body := r.invoke(t, []byte(payload))
@@ -380,62 +214,32 @@ func TestEventThatIsNone(t *testing.T) {
 	}
 }
 
-func TestUpstreamFaults(t *testing.T) {
-	cause := errors.New("dial tcp incode.example.com:443")
-	refused := fail(incode.Error{Outcome: incode.Unauthorized, Status: 403})
-	tests := []struct {
-		name       string
-		getErr     error
-		refreshErr error
-		fresh      apikey.Key
-		answers    []func(context.Context) (incode.Session, error)
-		status     int
-		code       string
-		retryAfter string
-		calls      int
-		incode     any // the status in the log; nil when Incode was not called
-	}{
-		{name: "secret missing", getErr: fmt.Errorf("%w: x", apikey.ErrMisconfigured), status: 500, code: "service-misconfigured"},
-		{name: "secret slow", getErr: fmt.Errorf("%w: x", apikey.ErrUnavailable), status: 503, code: "secret-unavailable", retryAfter: "1"},
-		{name: "not reached", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.NotSent, Err: cause})},
-			status: 503, code: "incode-unavailable", retryAfter: "1", calls: 1, incode: 0.0},
-		{name: "throttled", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: 6100 * time.Millisecond})},
-			status: 503, code: "incode-throttled", retryAfter: "7", calls: 1, incode: 429.0},
-		{name: "throttled for long", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: time.Hour})},
-			status: 503, code: "incode-throttled", retryAfter: "60", calls: 1, incode: 429.0},
-		{name: "throttled until a date that has passed", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: -time.Hour})},
-			status: 503, code: "incode-throttled", retryAfter: "1", calls: 1, incode: 429.0},
-		{name: "rejected", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Rejected, Status: 400})}, status: 502, code: "incode-rejected", calls: 1, incode: 400.0},
-		{name: "failed", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Failed, Status: 500})}, status: 502, code: "incode-failed", calls: 1, incode: 500.0},
-		{name: "invalid reply", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.InvalidReply, Status: 200})}, status: 502, code: "incode-invalid-response", calls: 1, incode: 200.0},
-		{name: "broke off", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Unknown, Err: cause})}, status: 502, code: "outcome-unknown", calls: 1, incode: 0.0},
-		{name: "timed out", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.TimedOut, Err: cause})}, status: 504, code: "incode-timeout", calls: 1, incode: 0.0},
-
-		{name: "key refused, no newer one", fresh: firstKey, answers: []func(context.Context) (incode.Session, error){refused}, status: 502, code: "incode-unauthorized", calls: 1, incode: 403.0},
-		{name: "key refused, the newer one too", fresh: nextKey, answers: []func(context.Context) (incode.Session, error){refused}, status: 502, code: "incode-unauthorized", calls: 2, incode: 403.0},
-		{name: "key refused, the newer one works", fresh: nextKey, answers: []func(context.Context) (incode.Session, error){refused, succeed}, status: 200, calls: 2, incode: 200.0},
-		{name: "key refused, the newer one meets a failure", fresh: nextKey, answers: []func(context.Context) (incode.Session, error){refused, fail(incode.Error{Outcome: incode.Failed, Status: 500})}, status: 502, code: "incode-failed", calls: 2, incode: 500.0},
-		{name: "key refused, secret slow", refreshErr: apikey.ErrUnavailable, answers: []func(context.Context) (incode.Session, error){refused}, status: 503, code: "secret-unavailable", retryAfter: "1", calls: 1, incode: 403.0},
-		{name: "key refused, secret gone", refreshErr: apikey.ErrMisconfigured, answers: []func(context.Context) (incode.Session, error){refused}, status: 500, code: "service-misconfigured", calls: 1, incode: 403.0},
+// encoding/json would hand these on as U+FFFD.
+func TestBrokenTextInTheEventItself(t *testing.T) {
+	good, err := json.Marshal(event(t, "iam", `{"configurationId":"`+flow+`","customFields":{"k":"HERE"}}`))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, tt.answers...)
-			r.keys.getErr, r.keys.refreshErr, r.keys.fresh = tt.getErr, tt.refreshErr, tt.fresh
-			resp, body := r.send(t, event(t, "iam", ""))
-			if resp.StatusCode != tt.status || code(body) != tt.code || resp.Headers["Retry-After"] != tt.retryAfter {
-				t.Errorf("got %d %s, Retry-After %q", resp.StatusCode, resp.Body, resp.Headers["Retry-After"])
-			}
-			if len(r.starter.got) != tt.calls {
-				t.Errorf("%d calls to Incode, want %d", len(r.starter.got), tt.calls)
-			}
-			if tt.calls == 2 && (r.starter.keys[0] != firstKey || r.starter.keys[1] != nextKey) {
-				t.Error("the second call does not carry the newer key")
-			}
-			if line := r.logLine(t); line["incodeStatus"] != tt.incode {
-				t.Errorf("log: incodeStatus %v, want %v", line["incodeStatus"], tt.incode)
-			}
-		})
+	for name, text := range map[string]string{"invalid UTF-8": "\xff", "UTF-8 of a surrogate": "\xed\xa0\x80", "half of a surrogate pair": `\ud800`} {
+		r := newRig(t)
+		if resp, body := r.invoke(t, bytes.Replace(good, []byte("HERE"), []byte(text), 1)); resp.StatusCode != 400 || code(body) != "invalid-json" {
+			t.Errorf("%s: got %d %s", name, resp.StatusCode, resp.Body)
+		}
+	}
+	r := newRig(t)
+	if resp, _ := r.invoke(t, bytes.Replace(good, []byte("HERE"), []byte(`\ud83d\ude00`), 1)); resp.StatusCode != 200 || r.starter.got[0].CustomFields["k"] != "😀" {
+		t.Errorf("a whole pair: got %d %s", resp.StatusCode, resp.Body)
+	}
+}
+
+func TestSessionStartedInVainIsNamedInTheLog(t *testing.T) {
+	r := newRig(t, func(context.Context) (incode.Session, error) {
+		return incode.Session{InterviewID: interviewID}, &incode.Error{Outcome: incode.InvalidReply, Status: 200}
+	})
+	r.config.ReturnInterviewID = true
+	resp, body := r.send(t, event(t, "iam", ""))
+	if code(body) != "incode-invalid-response" || strings.Contains(resp.Body, interviewID) || r.logLine(t)["interviewId"] != interviewID {
+		t.Errorf("got %d %s; log %s", resp.StatusCode, resp.Body, r.logged.String())
 	}
 }
 

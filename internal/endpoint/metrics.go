@@ -30,7 +30,7 @@ type metric struct{ Name, Unit string }
 // metrics returns what makes a request's log line an event of metrics too: a
 // second line would be paid for twice, and a call to CloudWatch would cost the
 // caller time. The few dimensions keep the number of metrics, each of which is
-// billed, at five and one for each code in use.
+// billed, at six and one for each code in use.
 func metrics(now time.Time, code string, x *exchange) []slog.Attr {
 	perFunction := directive{namespace, [][]string{{"FunctionName"}}, nil}
 	attrs := []slog.Attr{slog.String("FunctionName", lambdacontext.FunctionName)}

@@ -68,10 +68,11 @@ func kindOf(err error) kind {
 	case errors.Is(err, apikey.ErrUnavailable):
 		return secretUnavailable
 	case errors.As(err, &upstream):
-		return byOutcome[upstream.Outcome]
-	default:
-		return internal
+		if k, ok := byOutcome[upstream.Outcome]; ok {
+			return k
+		}
 	}
+	return internal
 }
 
 // refusal is a request that breaks the contract.

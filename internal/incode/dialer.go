@@ -110,7 +110,7 @@ type conn struct {
 	raw syscall.RawConn
 
 	mu      sync.Mutex // guards what follows
-	used    time.Time  // last read, by the wall clock: the other stands still in a freeze
+	used    time.Time  // last read; by the wall clock, as the other stands still in a freeze
 	written bool       // whether this request has begun to leave
 	closed  bool
 }
@@ -149,7 +149,7 @@ func (c *conn) depart() error {
 		return net.ErrClosed
 	}
 	if !c.written {
-		if idle := time.Now().Round(0).Sub(c.used); idle > maxIdle || !established(c.raw) {
+		if idle := time.Since(c.used); idle > maxIdle || !established(c.raw) {
 			return errStale
 		}
 		c.written = true

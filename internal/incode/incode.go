@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
@@ -18,7 +19,7 @@ import (
 	"omnistart/internal/apikey"
 )
 
-// maxReply bounds a reply after decompression. Incode's are about 1 KiB.
+// maxReply bounds a reply. Incode's are about 1 KiB.
 const maxReply = 64 << 10
 
 // StartRequest is the body of POST /omni/start. Incode publishes no limits for
@@ -46,7 +47,9 @@ type Session struct {
 type Client struct {
 	url    string
 	dialer *dialer
-	http   *http.Client
+	// A bare transport: http.Client would add redirects, which take x-api-key to
+	// another host, and the body, too, on 307 and 308.
+	transport *http.Transport
 }
 
 // New returns a client for a base URL without a trailing slash.
@@ -58,19 +61,15 @@ func New(baseURL string) (*Client, error) {
 	return &Client{
 		url:    baseURL + "/omni/start",
 		dialer: d,
-		http: &http.Client{
-			// The default policy forwards x-api-key to another host, and the
-			// body, too, on 307 and 308.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			// No Proxy: what happened behind one could not be proven.
-			Transport: &http.Transport{
-				// Dialling TLS here keeps the transport on HTTP/1.1. HTTP/2 resends
-				// a request by itself after GOAWAY and REFUSED_STREAM.
-				DialContext:            d.dial,
-				DialTLSContext:         d.dial,
-				MaxIdleConnsPerHost:    8,
-				MaxResponseHeaderBytes: 64 << 10,
-			},
+		// No Proxy: what happened behind one could not be proven.
+		transport: &http.Transport{
+			// Dialling TLS here keeps the transport on HTTP/1.1. HTTP/2 resends a
+			// request by itself after GOAWAY and REFUSED_STREAM.
+			DialContext:            d.dial,
+			DialTLSContext:         d.dial,
+			DisableCompression:     true, // of a reply of 1 KiB
+			MaxIdleConnsPerHost:    8,
+			MaxResponseHeaderBytes: 64 << 10,
 		},
 	}, nil
 }
@@ -83,7 +82,8 @@ func (c *Client) Connect(ctx context.Context) error { return c.dialer.connect(ct
 // Start starts a session. Every call that Incode accepts creates one, and there
 // is no idempotency key, so Start sends the request again only if it provably
 // never left, and then once. An error is an [*Error], which says whether a
-// session may exist.
+// session may exist; the session beside it has no token, but the interview ID
+// if the reply told one.
 func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Session, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Ses
 	s, err := c.send(ctx, key, body)
 	if e := (*Error)(nil); errors.As(err, &e) && e.Outcome == NotSent && ctx.Err() == nil {
 		// What is idle is no younger than what has just failed.
-		c.http.CloseIdleConnections()
+		c.transport.CloseIdleConnections()
 		s, err = c.send(ctx, key, body)
 	}
 	return s, err
@@ -110,15 +110,16 @@ func (c *Client) send(ctx context.Context, key apikey.Key, body []byte) (Session
 	if err != nil {
 		return Session{}, &Error{Outcome: NotSent, Err: err}
 	}
-	// Without GetBody net/http cannot replay the body on a connection of its
-	// choice. An Idempotency-Key header, even an empty one, would allow it, too.
+	// net/http itself may send a body again that it can get again, if nothing of
+	// it was written (or if there is an Idempotency-Key header, even an empty
+	// one). Sending again is decided in Start alone.
 	req.GetBody = nil
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("api-version", "1.0")
 	req.Header.Set("x-api-key", key.Reveal())
 
-	resp, err := c.http.Do(req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return Session{}, broken(err, used.wrote())
 	}
@@ -129,7 +130,8 @@ func (c *Client) send(ctx context.Context, key apikey.Key, body []byte) (Session
 	// Reading to the end lets the connection be used again.
 	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	if resp.StatusCode != http.StatusOK {
-		return Session{}, refused(resp, time.Now()) // whatever became of the body
+		s, _ := decode(reply)
+		return Session{InterviewID: s.InterviewID}, refused(resp, time.Now()) // whatever became of the body
 	}
 	if err != nil {
 		return Session{}, broken(err, true)
@@ -141,16 +143,17 @@ func (c *Client) send(ctx context.Context, key apikey.Key, body []byte) (Session
 // nothing else: Incode calls its replies dynamic, so unknown fields, and known
 // ones of another type, are fine.
 func decode(reply []byte) (Session, error) {
-	invalid := func(reason string) (Session, error) {
-		return Session{}, &Error{Outcome: InvalidReply, Status: http.StatusOK, Err: errors.New(reason)}
+	invalid := func(s Session, reason string) (Session, error) {
+		s.Token = ""
+		return s, &Error{Outcome: InvalidReply, Status: http.StatusOK, Err: errors.New(reason)}
 	}
 	if len(reply) > maxReply {
-		return invalid("the reply is too long")
+		return invalid(Session{}, "the reply is too long")
 	}
 	// A map, since a struct would take "Token" for "token".
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(reply, &fields); err != nil {
-		return invalid("the reply is not a JSON object")
+	if json.Unmarshal(reply, &fields) != nil {
+		return invalid(Session{}, "the reply is not a JSON object")
 	}
 	text := func(name string) (s string) {
 		if json.Unmarshal(fields[name], &s) != nil {
@@ -159,11 +162,11 @@ func decode(reply []byte) (Session, error) {
 		return s
 	}
 	s := Session{Token: text("token"), InterviewID: text("interviewId")}
-	if s.Token == "" || strings.ContainsFunc(s.Token, unicode.IsControl) {
-		return invalid("the reply has no usable token")
-	}
 	if !isID(s.InterviewID) {
 		s.InterviewID = ""
+	}
+	if s.Token == "" || strings.ContainsFunc(s.Token, unicode.IsControl) {
+		return invalid(s, "the reply has no usable token")
 	}
 	return s, nil
 }
@@ -210,8 +213,8 @@ type Error struct {
 	Status int
 	// RetryAfter is what Incode asks for with a 429, or 0.
 	RetryAfter time.Duration
-	// Err is the cause, or nil. Its text names hosts and addresses, which
-	// belong in a log and not in an answer.
+	// Err is the cause, or nil. Its text names hosts and addresses, which belong
+	// in a log and not in an answer, and nothing that Incode has sent.
 	Err error
 }
 
@@ -230,15 +233,19 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // broken makes the error of a call without a full answer.
 func broken(err error, wrote bool) *Error {
-	e := &Error{Outcome: Unknown, Err: err}
-	var timeout interface{ Timeout() bool }
-	switch {
-	case !wrote:
-		e.Outcome = NotSent
-	case errors.As(err, &timeout) && timeout.Timeout():
-		e.Outcome = TimedOut
+	if !wrote {
+		return &Error{Outcome: NotSent, Err: err}
 	}
-	return e
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return &Error{Outcome: TimedOut, Err: err}
+	}
+	// net/http quotes what it cannot parse, which may be a token.
+	var network *net.OpError
+	if !errors.As(err, &network) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.Canceled) {
+		err = errors.New("net/http could not read the reply")
+	}
+	return &Error{Outcome: Unknown, Err: err}
 }
 
 // refused makes the error of an answer other than 200. Only the HTTP status

@@ -32,16 +32,13 @@ var (
 // into U+FFFD, are refused, as is a byte order mark. The caller bounds the
 // length of data.
 func Object(data []byte) (map[string]any, error) {
-	if !utf8.Valid(data) {
-		return nil, ErrInvalidUTF8
-	}
 	// Valid looks at the whole grammar, which reading token by token does not:
 	// from here on the tokens cannot fail.
 	if !json.Valid(data) {
 		return nil, ErrNotObject
 	}
-	if hasLoneSurrogate(data) {
-		return nil, ErrLoneSurrogate
+	if err := CheckUnicode(data); err != nil {
+		return nil, err
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -54,6 +51,18 @@ func Object(data []byte) (map[string]any, error) {
 		return nil, ErrNotObject
 	}
 	return object, nil
+}
+
+// CheckUnicode reports what encoding/json would turn into U+FFFD in valid JSON:
+// [ErrInvalidUTF8] or [ErrLoneSurrogate].
+func CheckUnicode(data []byte) error {
+	switch {
+	case !utf8.Valid(data):
+		return ErrInvalidUTF8
+	case hasLoneSurrogate(data):
+		return ErrLoneSurrogate
+	}
+	return nil
 }
 
 func value(dec *json.Decoder, depth int) (any, error) {
