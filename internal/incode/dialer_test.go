@@ -195,12 +195,17 @@ func TestConnectionTooLongAtRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	spare := c.dialer.spare
-	spare.age(maxIdle)
-	if _, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID}); err != nil {
-		t.Fatal(err)
+	for _, wants := range []bool{true, false} {
+		if _, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID}); err != nil {
+			t.Fatal(err)
+		}
+		if spare.wrote() != wants {
+			t.Errorf("wrote to the first connection: %t, want %t", spare.wrote(), wants)
+		}
+		spare.age(maxIdle)
 	}
-	if spare.wrote() || s.Sessions() != 1 {
-		t.Errorf("wrote to the old connection: %t, sessions: %d", spare.wrote(), s.Sessions())
+	if s.Sessions() != 2 {
+		t.Errorf("%d sessions, want 2", s.Sessions())
 	}
 }
 
