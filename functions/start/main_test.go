@@ -176,6 +176,15 @@ func TestKeyRotatesWithoutAFailedRequest(t *testing.T) {
 	}
 }
 
+func TestNoConnectionToSecretsManagerIsKept(t *testing.T) {
+	r := newRig(t).start(t, 5*time.Second)
+	r.secrets.Put(secretID, "canary-key")
+	r.incode.SetKey("canary-key")
+	if a := r.session(t, incodetest.FlowID); a.status != 200 || r.secrets.Requests() != 2 || r.secretsConnections.Load() != 2 {
+		t.Errorf("got %+v; %d loads over %d connections, want 2 over 2", a, r.secrets.Requests(), r.secretsConnections.Load())
+	}
+}
+
 func TestRefusedKeyDoesNotFloodSecretsManager(t *testing.T) {
 	r := newRig(t).start(t, 5*time.Second)
 	r.incode.SetKey("another")

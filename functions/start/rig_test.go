@@ -40,7 +40,16 @@ type rig struct {
 	env     map[string]string
 	output  *runtimeapitest.Output // all that the process prints
 
-	connections atomic.Int32 // that Incode has seen
+	connections, secretsConnections atomic.Int32 // that Incode and Secrets Manager have seen
+}
+
+// count returns a hook that counts a server's connections.
+func count(n *atomic.Int32) func(net.Conn, http.ConnState) {
+	return func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			n.Add(1)
+		}
+	}
 }
 
 // newRig prepares the services and the environment; start runs the function.
@@ -49,15 +58,13 @@ func newRig(t *testing.T) *rig {
 	r := &rig{incode: incodetest.New(), secrets: secretsmanagertest.New(), output: &runtimeapitest.Output{}}
 	r.server = httptest.NewUnstartedServer(r.incode)
 	r.server.EnableHTTP2 = true // offered, and to be declined
-	r.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			r.connections.Add(1)
-		}
-	}
+	r.server.Config.ConnState = count(&r.connections)
 	r.server.StartTLS()
 	t.Cleanup(r.server.Close)
 	t.Cleanup(r.incode.Close)
-	secrets := httptest.NewServer(r.secrets)
+	secrets := httptest.NewUnstartedServer(r.secrets)
+	secrets.Config.ConnState = count(&r.secretsConnections)
+	secrets.Start()
 	t.Cleanup(secrets.Close)
 	r.secrets.Put(secretID, incodetest.Key)
 
