@@ -53,7 +53,7 @@ func count(n *atomic.Int32) func(net.Conn, http.ConnState) {
 }
 
 // newRig prepares the services and the environment; start runs the function.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{incode: incodetest.New(), secrets: secretsmanagertest.New(), output: &runtimeapitest.Output{}}
 	r.server = httptest.NewUnstartedServer(r.incode)
