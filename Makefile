@@ -23,10 +23,12 @@ FLOW ?= 6245f1e0c8d4b2a39e7f1c05
 BODY ?= {"configurationId":"$(FLOW)"}
 
 # config reads one setting of ENV from samconfig.toml, where sam deploy --guided keeps its answers.
-config = $(shell awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml | sed -n 's/.*$(1)[ =\\"]*\([A-Za-z0-9_-]*\).*/\1/p' | tail -n 1)
+section = awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml
+config = $(shell $(section) | sed -n 's/^$(1) *= *"\([A-Za-z0-9_-]*\)".*/\1/p' | head -n 1)
+architecture = $(shell $(section) | sed -n 's/^parameter_overrides.*[" ]Architecture=[\\"]*\([a-z0-9_]*\).*/\1/p' | head -n 1)
 
 # SAM does not tell make for which processor to build, so both read the same line, or have the same default.
-DEPLOYED_ARCH = $(or $(call config,Architecture),arm64)
+DEPLOYED_ARCH = $(or $(architecture),arm64)
 HOST_ARCH = $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
 ARCH ?= $(DEPLOYED_ARCH)
 BOOTSTRAP = .aws-sam/build/StartFunction/bootstrap
@@ -80,7 +82,7 @@ deploy: build ## deploy to ENV
 .PHONY: set-key
 set-key: ## store Incode's API key, read from standard input, in the secret of ENV
 	$(need-aws)
-	@secret=$$($(call output,SecretArn)) && \
+	@secret=$$($(call output,SecretArn)) && [ -n "$$secret" ] || exit 1; \
 	if [ -t 0 ]; then printf 'API key (not shown): ' >&2; trap 'stty echo; echo >&2' EXIT; trap exit INT; stty -echo; fi; \
 	IFS= read -r key; [ -n "$$key" ] || { echo 'no key on standard input' >&2; exit 1; }; \
 	printf %s "$$key" | $(AWS) secretsmanager put-secret-value --secret-id "$$secret" --secret-string file:///dev/stdin \

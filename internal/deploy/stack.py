@@ -1,4 +1,4 @@
-"""What CloudFormation would make of template.yaml: SAM's transform, then the intrinsic functions, all offline."""
+"""What CloudFormation would make of template.yaml: both transforms, then the intrinsic functions, all offline."""
 
 import itertools
 import os
@@ -51,11 +51,27 @@ class Stack:
                 if not self.resolve(assertion["Assert"]):
                     raise Rejected(assertion["AssertDescription"])
 
-        source = deepcopy(SOURCE)
-        source["Resources"]["StartFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"  # as sam package leaves it
-        self.template = transform(source, dict(self.parameters), NoPolicies())
+        assert SOURCE["Transform"] == ["AWS::LanguageExtensions", "AWS::Serverless-2016-10-31"]
+        self.template = self.transformed(self._with_parameters(SOURCE["Resources"]))
         self.resources = self._present(self.template["Resources"])
         self.outputs = {name: o["Value"] for name, o in self._present(self.template["Outputs"]).items()}
+
+    def transformed(self, resources):
+        """The template with these resources after SAM's transform."""
+        source = deepcopy({**SOURCE, "Resources": resources})
+        source["Resources"]["StartFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"  # as sam package leaves it
+        return transform(source, dict(self.parameters), NoPolicies())
+
+    def _with_parameters(self, node):
+        """What AWS::LanguageExtensions does here: a reference to a parameter becomes its value.
+
+        Not SAM CLI's own imitation, which also takes Fn::Sub away from what it cannot resolve.
+        """
+        if isinstance(node, dict):
+            if set(node) == {"Ref"} and node["Ref"] in self.parameters:
+                return self.parameters[node["Ref"]]
+            return {k: self._with_parameters(v) for k, v in node.items()}
+        return [self._with_parameters(v) for v in node] if isinstance(node, list) else node
 
     def _present(self, section):
         return {k: self.resolve(v) for k, v in section.items() if "Condition" not in v or self.condition(v["Condition"])}

@@ -43,7 +43,7 @@ def test_a_binary_for_another_processor_is_not_deployed():
 
 @pytest.mark.parametrize(("target", "tool"), [("build", "sam"), ("validate", "sam"), ("local", "docker"), ("call", "aws"), ("set-key", "aws"), ("logs", "sam"), ("delete", "sam")])
 def test_a_missing_tool_is_named_in_one_line(target, tool, tmp_path):
-    for program in ("sh", "awk", "sed", "tail", "uname"):
+    for program in ("sh", "awk", "head", "sed", "uname"):
         (tmp_path / program).symlink_to(subprocess.run(["which", program], capture_output=True, text=True, check=True).stdout.strip())
     result = make(target, executable=subprocess.run(["which", "make"], capture_output=True, text=True, check=True).stdout.strip(), env={"PATH": str(tmp_path)})
     lines = [line for line in result.stderr.splitlines() if not line.startswith("make: ***")]
@@ -126,6 +126,31 @@ def test_set_key_refuses_an_empty_key(account):
     env, _ = account
     result = make("set-key", env=env, input="\n")
     assert result.returncode != 0 and "no key on standard input" in result.stderr
+
+
+def test_set_key_asks_for_no_key_without_a_stack(account):
+    env, _ = account
+    result = make("set-key", "ENV=prod", env=env, input="k3y\n")
+    assert result.returncode != 0
+    assert "omnistart-prod" in result.stderr and "put_secret_value" not in result.stderr and "SecretId" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "arch", "region"),
+    [
+        ('parameter_overrides = "IncodeBaseUrl=https://Architecture.example.com JwtScopes=region:read"', "arm64", ""),
+        ('parameter_overrides = "Architecture=x86_64"', "amd64", ""),
+        ('region = "eu-west-1"\nparameter_overrides = "CorsOrigins=\\"https://region.example.com\\" Architecture=\\"x86_64\\" JwtScopes=\\"region:read\\""', "amd64", "--region eu-west-1"),
+    ],
+    ids=["names inside values", "by hand", "as sam deploy --guided writes it"],
+)
+def test_settings_are_read_as_sam_keeps_them(line, arch, region, tmp_path):
+    (tmp_path / "samconfig.toml").write_text(f'version = 0.1\n\n[default.deploy.parameters]\nstack_name = "x"\n{line}\n\n[prod.deploy.parameters]\nregion = "us-west-2"\n')
+    printed = subprocess.run(
+        ["make", "-f", ROOT / "Makefile", "-n", "set-key", "build-StartFunction"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"GOARCH={arch} " in printed
+    assert re.search(r"aws +(.*?) *cloudformation", printed).group(1) == region
 
 
 def test_call_signs(account):
