@@ -40,8 +40,11 @@ tools=$(environment requirements.txt)
 ln -sf "$(environment requirements-checkov.txt)/bin/checkov" "$tools/bin/checkov"
 
 if ! docker info >/dev/null 2>&1; then
+  # What was killed leaves its file, and perhaps a zombie of that number, which is then taken for a running engine.
+  ps -C dockerd -o stat= | grep -qv Z || rm -f /var/run/docker.pid
+  ps -C containerd -o stat= | grep -qv Z || rm -f /var/run/docker/containerd/containerd.pid
   setsid dockerd >"$cache/dockerd.log" 2>&1 </dev/null &
-  for _ in $(seq 60); do
+  for _ in $(seq 120); do
     docker info >/dev/null 2>&1 && break
     sleep 0.5
   done
