@@ -29,12 +29,17 @@ func (e *environment) routes() http.Handler {
 
 // next holds the process until there is an event for it.
 func (e *environment) next(w http.ResponseWriter, r *http.Request) {
-	e.markIdle()
-	select {
-	case inv := <-e.events:
-		e.mu.Lock()
-		e.current = inv
-		e.mu.Unlock()
+	for {
+		p := make(chan *invocation, 1)
+		select {
+		case e.pollers <- p:
+		case <-r.Context().Done():
+			return
+		}
+		inv, ok := <-p
+		if !ok {
+			continue
+		}
 		h := w.Header()
 		h.Set("Content-Type", "application/json")
 		h.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
@@ -44,7 +49,7 @@ func (e *environment) next(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(inv.payload) // fails only when the process has ended, which invoke sees
 		_ = http.NewResponseController(w).Flush()
 		close(inv.delivered)
-	case <-r.Context().Done():
+		return
 	}
 }
 
@@ -74,17 +79,16 @@ func (e *environment) initError(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer completes the current invocation, once.
+// answer completes an invocation, once.
 func (e *environment) answer(w http.ResponseWriter, r *http.Request, status int, a answer) {
 	e.mu.Lock()
-	inv := e.current
-	if inv == nil || inv.id != r.PathValue("id") {
-		e.mu.Unlock()
+	inv, ok := e.inFlight[r.PathValue("id")]
+	delete(e.inFlight, r.PathValue("id"))
+	e.mu.Unlock()
+	if !ok {
 		reply(w, http.StatusBadRequest, `{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}`)
 		return
 	}
-	e.current = nil
-	e.mu.Unlock()
 	inv.answer <- a
 	reply(w, status, `{"status":"OK"}`)
 }

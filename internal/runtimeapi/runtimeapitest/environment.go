@@ -27,19 +27,23 @@ var (
 // environment is one execution environment: a process, and a Runtime API of its
 // own, so that no process can answer for its successor.
 type environment struct {
-	timeout      time.Duration
-	cmd          *exec.Cmd
-	server       *http.Server
-	exited       chan struct{}    // closed when the process has ended and its output has been copied
-	idle         chan struct{}    // holds one token while the process waits for an event
-	events       chan *invocation // the event that the process is to get next
-	initFailed   chan InitError   // what the process reported, Exit not yet known
-	initDuration time.Duration    // for the first invocation's result; then zero
-	frozen       bool
+	concurrency int
+	timeout     time.Duration
+	cmd         *exec.Cmd
+	server      *http.Server
+	exited      chan struct{}  // closed when the process has ended and its output has been copied
+	pollers     chan poller    // unbuffered: one comes out only while the process waits for an event
+	initFailed  chan InitError // what the process reported, Exit not yet known
 
-	mu      sync.Mutex  // guards current
-	current *invocation // delivered and not answered; nil between invocations
+	mu           sync.Mutex             // guards what follows
+	inFlight     map[string]*invocation // handed over and not answered, by request ID
+	initDuration time.Duration          // for the first invocation's result; then zero
+	frozen       bool
 }
+
+// poller is a request of the process for its next event. It takes one, or is
+// closed to let it wait on.
+type poller chan<- *invocation
 
 // invocation is an event on its way to the process and the answer on its way
 // back.
@@ -63,15 +67,19 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 		return nil, fmt.Errorf("runtimeapitest: %w", err)
 	}
 	e := &environment{
-		timeout:    config.Timeout,
-		cmd:        exec.Command(config.Bootstrap),
-		exited:     make(chan struct{}),
-		idle:       make(chan struct{}, 1),
-		events:     make(chan *invocation, 1),
-		initFailed: make(chan InitError, 1),
+		concurrency: config.Concurrency,
+		timeout:     config.Timeout,
+		cmd:         exec.Command(config.Bootstrap),
+		exited:      make(chan struct{}),
+		pollers:     make(chan poller),
+		initFailed:  make(chan InitError, 1),
+		inFlight:    map[string]*invocation{},
 	}
 	e.cmd.Dir = filepath.Dir(config.Bootstrap) // as in /var/task
 	e.cmd.Env = append(slices.Clone(config.Env), "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())
+	if config.Concurrency > 1 {
+		e.cmd.Env = append(e.cmd.Env, fmt.Sprintf("AWS_LAMBDA_MAX_CONCURRENCY=%d", config.Concurrency))
+	}
 	e.cmd.Stdout, e.cmd.Stderr = config.Stdout, config.Stderr
 	// A process group of its own: close ends all of it, and a Ctrl-C at the
 	// terminal does not end it first.
@@ -103,8 +111,8 @@ func (e *environment) waitForInit(ctx context.Context) error {
 	defer limit.Stop()
 	var reported InitError
 	select {
-	case <-e.idle:
-		e.markIdle()
+	case p := <-e.pollers:
+		close(p)
 		return nil
 	case <-e.exited:
 		reported = InitError{Type: "Runtime.ExitError", Message: "Runtime exited without providing a reason"}
@@ -128,40 +136,35 @@ func (e *environment) waitForInit(ctx context.Context) error {
 	return &reported
 }
 
-// awaitIdle returns nil when the process waits for an event and errEnded when
-// it is gone.
-func (e *environment) awaitIdle(ctx context.Context) error {
+// poller returns a poller once there is one, and errEnded when the process is
+// gone.
+func (e *environment) poller(ctx context.Context) (poller, error) {
 	select {
-	case <-e.idle:
-		e.markIdle()
+	case p := <-e.pollers:
+		if !e.ended() {
+			return p, nil
+		}
+		close(p)
+		return nil, errEnded
 	case <-e.exited:
+		return nil, errEnded
 	case <-ctx.Done():
-		return fmt.Errorf("runtimeapitest: the function is busy: %w", context.Cause(ctx))
-	}
-	if e.ended() {
-		return errEnded
-	}
-	return nil
-}
-
-func (e *environment) markIdle() {
-	select {
-	case e.idle <- struct{}{}:
-	default: // it asked again without having got an event
+		return nil, fmt.Errorf("runtimeapitest: the function is busy: %w", context.Cause(ctx))
 	}
 }
 
-// invoke hands one event to the process, which is idle, and waits for what
-// becomes of it.
-func (e *environment) invoke(ctx context.Context, id string, payload []byte) (Result, error) {
+// invoke hands one event to the process and waits for what becomes of it.
+func (e *environment) invoke(ctx context.Context, p poller, id string, payload []byte) (Result, error) {
+	started := time.Now()
+	inv := &invocation{id, payload, started.Add(e.timeout), make(chan struct{}), make(chan answer, 1)}
+	ctx, cancel := context.WithDeadlineCause(ctx, inv.deadline, errTimedOut)
+	defer cancel()
+	e.mu.Lock()
 	result := Result{RequestID: id, InitDuration: e.initDuration}
 	e.initDuration = 0
-	<-e.idle
-	started := time.Now()
-	ctx, cancel := context.WithDeadlineCause(ctx, started.Add(e.timeout), errTimedOut)
-	defer cancel()
-	inv := &invocation{id, payload, started.Add(e.timeout), make(chan struct{}), make(chan answer, 1)}
-	e.events <- inv
+	e.inFlight[id] = inv
+	e.mu.Unlock()
+	p <- inv
 	// A function comes back from the freezer when its event is there, beside
 	// whatever else has reached its connections meanwhile: that is the order in
 	// which Lambda does it, and the hard one.
@@ -207,10 +210,17 @@ func (e *environment) abandon(ctx context.Context, id string) error {
 	return &FunctionError{"Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", id, e.timeout.Seconds())}
 }
 
+// freeze stops the process once all its pollers are idle.
 func (e *environment) freeze(ctx context.Context) error {
-	if err := e.awaitIdle(ctx); err != nil {
-		return err
+	for range e.concurrency {
+		p, err := e.poller(ctx)
+		if err != nil {
+			return err
+		}
+		defer close(p)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if err := syscall.Kill(-e.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("runtimeapitest: freeze: %w", err)
 	}
@@ -219,6 +229,8 @@ func (e *environment) freeze(ctx context.Context) error {
 }
 
 func (e *environment) thaw() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if !e.frozen || e.ended() {
 		return nil
 	}

@@ -2,14 +2,14 @@
 
 // Package runtimeapitest runs a compiled bootstrap as Lambda does: as a process
 // of its own with an environment of its own, behind a local Lambda Runtime API,
-// one invocation at a time, killed when it takes too long and started anew when
-// it has ended.
+// killed when it takes too long and started anew when it has ended.
 //
 // It needs a Unix: freezing a function is SIGSTOP, and process groups make sure
 // that none outlives its test.
 package runtimeapitest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,6 +24,11 @@ import (
 type Config struct {
 	Bootstrap string   // path of the executable
 	Env       []string // the whole environment, as "key=value"; only AWS_LAMBDA_RUNTIME_API is added
+	// Concurrency is the most invocations that the process has at a time. Zero
+	// means 1, as in Lambda by default. More is what Lambda Managed Instances
+	// do: the process learns it from AWS_LAMBDA_MAX_CONCURRENCY, and asks for as
+	// many events at once.
+	Concurrency int
 	// Timeout ends an invocation. Zero means 3 s, Lambda's own default.
 	Timeout time.Duration
 	// Stdout and Stderr get what the function prints. They must not block, and
@@ -32,11 +37,12 @@ type Config struct {
 }
 
 // Function is a Lambda function with at most one execution environment. Its
-// methods are safe for concurrent use; they run one after the other.
+// methods are safe for concurrent use.
 type Function struct {
 	config Config
+	slots  chan struct{} // holds a token for each invocation, Config.Concurrency at most
 
-	mu  sync.Mutex // held through a whole invocation; guards env
+	mu  sync.Mutex // held while a process is started, frozen or closed; guards env
 	env *environment
 }
 
@@ -81,48 +87,79 @@ func Start(ctx context.Context, config Config) (*Function, error) {
 		return nil, fmt.Errorf("runtimeapitest: %w", err)
 	}
 	config.Bootstrap = bootstrap
-	if config.Timeout == 0 {
-		config.Timeout = 3 * time.Second
-	}
+	config.Timeout = cmp.Or(config.Timeout, 3*time.Second)
+	config.Concurrency = cmp.Or(config.Concurrency, 1)
 	env, err := newEnvironment(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	return &Function{config: config, env: env}, nil
+	return &Function{config: config, slots: make(chan struct{}, config.Concurrency), env: env}, nil
 }
 
-// Invoke hands an event to the function and waits for the answer. A frozen
-// function is thawed when the event is there. A function whose process has
-// ended is started anew first, which may fail with an *InitError; a failed
-// invocation is a *FunctionError. RequestID and the durations of the result
-// hold in these cases, too.
+// Invoke hands an event to the function and waits for the answer, after it has
+// waited for one of Config.Concurrency places. A frozen function is thawed when
+// the event is there. A function whose process has ended is started anew first,
+// which may fail with an *InitError; a failed invocation is a *FunctionError.
+// RequestID and the durations of the result hold in these cases, too.
 //
-// When ctx ends first the process is killed: nothing else makes a function
-// stop, and the next event must not meet a busy one.
+// When ctx ends before the answer the process is killed: nothing else makes a
+// function stop, and the next event must not meet a busy one. With it fails
+// whatever else is in flight. A call that still waits for its turn just ends.
 func (f *Function) Invoke(ctx context.Context, payload []byte) (Result, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.env != nil {
-		if err := f.env.awaitIdle(ctx); err != nil {
-			f.close()
-			if !errors.Is(err, errEnded) {
-				return Result{}, err
-			}
-		}
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	case <-ctx.Done():
+		return Result{}, fmt.Errorf("runtimeapitest: the function is busy: %w", context.Cause(ctx))
 	}
-	if f.env == nil {
-		env, err := newEnvironment(ctx, f.config)
+	for {
+		env, err := f.environment(ctx)
 		if err != nil {
 			return Result{}, err
 		}
-		f.env = env
+		p, err := env.poller(ctx)
+		if errors.Is(err, errEnded) {
+			continue
+		}
+		if err != nil {
+			return Result{}, err
+		}
+		return env.invoke(ctx, p, requestID(), payload)
 	}
-	return f.env.invoke(ctx, requestID(), payload)
+}
+
+// environment returns the present one, or a new one if its process has ended.
+func (f *Function) environment(ctx context.Context) (*environment, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.env != nil && !f.env.ended() {
+		return f.env, nil
+	}
+	f.close()
+	env, err := newEnvironment(ctx, f.config)
+	if err != nil {
+		return nil, err
+	}
+	f.env = env
+	return env, nil
+}
+
+// Pid returns the process ID of the function, which leads a process group of
+// the same ID, or 0 when no process runs. It waits for one that is being
+// started.
+func (f *Function) Pid() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.env == nil || f.env.ended() {
+		return 0
+	}
+	return f.env.cmd.Process.Pid
 }
 
 // Freeze stops the process once it waits for its next event, as Lambda does
-// between invocations, and keeps it stopped until Thaw or the next Invoke. It
-// is an error when there is no process to freeze.
+// between invocations, and keeps it stopped until Thaw or the next Invoke. With
+// Config.Concurrency above 1 it waits for all the events at once, and Lambda
+// does no such thing. It is an error when there is no process to freeze.
 func (f *Function) Freeze(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,9 +181,8 @@ func (f *Function) Thaw() error {
 }
 
 // Close kills the process and everything that it started, as Lambda does with a
-// function that has no extension, and waits for its end. It waits for a running
-// invocation, too: cancel that first. A later Invoke would start the function
-// anew.
+// function that has no extension, and waits for its end. Invocations in flight
+// fail. A later Invoke would start the function anew.
 func (f *Function) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

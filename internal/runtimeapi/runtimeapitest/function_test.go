@@ -75,6 +75,13 @@ func function(ctx context.Context, event string) (string, error) {
 		return strings.Repeat("x", 7<<20), nil
 	case "hang":
 		select {}
+	case "hold": // until the gate opens
+		resp, err := http.Get(arg)
+		if err != nil {
+			return "", err
+		}
+		resp.Body.Close()
+		return strconv.Itoa(os.Getpid()), nil
 	}
 	return "", nil
 }
@@ -116,6 +123,9 @@ func pid(t *testing.T, f *runtimeapitest.Function) int {
 	id, err := strconv.Atoi(answer)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := f.Pid(); got != id {
+		t.Errorf("Pid says %d, and the process %d", got, id)
 	}
 	return id
 }
@@ -208,6 +218,9 @@ func TestTimeoutKills(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	gone(t, before)
+	if id := f.Pid(); id != 0 {
+		t.Errorf("Pid says %d of a process that is gone", id)
+	}
 	if answer, result, err := invoke(t.Context(), f, "echo again"); err != nil || answer != "again" || result.InitDuration == 0 {
 		t.Errorf("the next invocation: %q, %+v, %v", answer, result, err)
 	}
