@@ -11,9 +11,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,6 +67,61 @@ func TestColdStartPreparesTheFirstRequest(t *testing.T) {
 	}
 	if proto := r.incode.Last().Proto; proto != "HTTP/1.1" {
 		t.Errorf("%s resends requests by itself", proto)
+	}
+}
+
+// TestManyInFlight has the function as on Lambda Managed Instances, with more
+// callers than it takes at a time.
+func TestManyInFlight(t *testing.T) {
+	const concurrency, callers, each = 32, 64, 5
+	r := newRig(t)
+	// The first ones wait for one another at Incode. That takes a connection for
+	// each, which are all that the others need.
+	all := make(chan struct{})
+	var arrivals atomic.Int32
+	incode := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if arrivals.Add(1) == concurrency {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-req.Context().Done(): // too few at once: the function gave up
+		}
+		r.incode.ServeHTTP(w, req)
+	}))
+	incode.Config.ConnState = count(&r.connections)
+	incode.StartTLS()
+	t.Cleanup(incode.Close)
+	r.env["INCODE_BASE_URL"], r.env["INCODE_TIMEOUT"] = incode.URL, "20s" // a busy machine is no fault
+	r.concurrency = concurrency
+	r.start(t, time.Minute)
+	tokens := make(chan string, callers*each)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range each {
+				a := r.session(t, incodetest.FlowID)
+				if a.status != 200 {
+					t.Errorf("got %+v", a)
+				}
+				tokens <- a.token
+			}
+		})
+	}
+	wg.Wait()
+	close(tokens)
+	distinct := map[string]bool{}
+	for token := range tokens {
+		distinct[token] = true
+	}
+	if len(distinct) != callers*each || r.incode.Sessions() != callers*each || r.incode.Requests() != callers*each {
+		t.Errorf("%d tokens, %d sessions, %d requests; want %d of each", len(distinct), r.incode.Sessions(), r.incode.Requests(), callers*each)
+	}
+	if n := r.connections.Load(); n != concurrency {
+		t.Errorf("%d connections to Incode, want %d", n, concurrency)
+	}
+	if n := r.secrets.Requests(); n != 1 {
+		t.Errorf("%d loads of the secret, want 1", n)
 	}
 }
 

@@ -38,7 +38,9 @@ type rig struct {
 	server  *httptest.Server
 	secrets *secretsmanagertest.Server
 	env     map[string]string
-	output  *runtimeapitest.Output // all that the process prints
+	// concurrency is how many requests the process has at a time; 0 means 1.
+	concurrency int
+	output      *runtimeapitest.Output // all that the process prints
 
 	connections, secretsConnections atomic.Int32 // that Incode and Secrets Manager have seen
 }
@@ -91,7 +93,7 @@ func newRig(t testing.TB) *rig {
 }
 
 func (r *rig) config(timeout time.Duration) runtimeapitest.Config {
-	c := runtimeapitest.Config{Bootstrap: bootstrap, Timeout: timeout, Stdout: r.output, Stderr: r.output}
+	c := runtimeapitest.Config{Bootstrap: bootstrap, Concurrency: r.concurrency, Timeout: timeout, Stdout: r.output, Stderr: r.output}
 	for name, value := range r.env {
 		c.Env = append(c.Env, name+"="+value)
 	}

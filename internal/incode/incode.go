@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -68,8 +69,10 @@ func New(baseURL string) (*Client, error) {
 			DialContext:            d.dial,
 			DialTLSContext:         d.dial,
 			DisableCompression:     true, // of a reply of 1 KiB
-			MaxIdleConnsPerHost:    8,
 			MaxResponseHeaderBytes: 64 << 10,
+			// Lambda bounds the requests at once, and so the connections. One that
+			// is closed for being too many costs a later request a handshake.
+			MaxIdleConnsPerHost: math.MaxInt,
 		},
 	}, nil
 }
