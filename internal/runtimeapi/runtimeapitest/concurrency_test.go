@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +61,8 @@ func (g gate) hold(ctx context.Context, t *testing.T, f *runtimeapitest.Function
 		case <-g.entered:
 		case o := <-outcomes:
 			t.Fatalf("one came back: %+v", o)
+		case <-time.After(10 * time.Second):
+			t.Fatal("they are not all let in")
 		}
 	}
 	return outcomes
@@ -115,41 +116,26 @@ func TestConcurrencyIsReachedAndNotExceeded(t *testing.T) {
 }
 
 func TestProcessThatEndsFailsAllInFlight(t *testing.T) {
-	killed := []string{"Runtime.ExitError", "Runtime.ExitError"}
-	tests := []struct {
-		name    string
-		timeout time.Duration
-		end     func(t *testing.T, f *runtimeapitest.Function)
-		want    []string // types of error of the two in flight
-	}{
-		{"exit", time.Minute, func(t *testing.T, f *runtimeapitest.Function) {
+	tests := map[string]func(t *testing.T, f *runtimeapitest.Function){
+		"exit": func(t *testing.T, f *runtimeapitest.Function) {
 			if _, _, err := invoke(t.Context(), f, "exit"); failure(err) != "Runtime.ExitError" {
 				t.Errorf("exit: %v", err)
 			}
-		}, killed},
-		{"one is cancelled", time.Minute, func(t *testing.T, f *runtimeapitest.Function) {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			if _, _, err := invoke(ctx, f, "hang"); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("cancelled: %v", err)
-			}
-		}, killed},
-		{"Close", time.Minute, func(_ *testing.T, f *runtimeapitest.Function) { f.Close() }, killed},
-		// Whether the second one dies with the first or of its own timeout is a
-		// matter of microseconds.
-		{"timeout", time.Second, func(*testing.T, *runtimeapitest.Function) {}, []string{"Sandbox.Timedout"}},
+		},
+		"Close": func(_ *testing.T, f *runtimeapitest.Function) { f.Close() },
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	for name, end := range tests {
+		t.Run(name, func(t *testing.T) {
 			c := config(t, "function")
-			c.Concurrency, c.Timeout = 3, tt.timeout
+			c.Concurrency = 3
 			f, g := start(t, c), newGate(t)
 			before := f.Pid()
 			held := g.hold(t.Context(), t, f, 2)
-			tt.end(t, f)
-			got := []string{failure((<-held).err), failure((<-held).err)}
-			if slices.Contains(got, "") || !strings.Contains(strings.Join(got, " "), strings.Join(tt.want, " ")) {
-				t.Errorf("in flight: %q, want %q", got, tt.want)
+			end(t, f)
+			for range 2 {
+				if o := <-held; failure(o.err) != "Runtime.ExitError" {
+					t.Errorf("in flight: %+v", o)
+				}
 			}
 			gone(t, before)
 			var again sync.WaitGroup
@@ -163,6 +149,39 @@ func TestProcessThatEndsFailsAllInFlight(t *testing.T) {
 			again.Wait()
 			if ids = slices.Compact(ids); len(ids) != 1 || ids[0] == before || ids[0] == 0 {
 				t.Errorf("the next ones met the processes %v, want a single one other than %d", ids, before)
+			}
+		})
+	}
+}
+
+func TestOneThatIsGivenUpFailsAlone(t *testing.T) {
+	tests := []struct {
+		name     string
+		timeout  time.Duration // Lambda's
+		patience time.Duration // the caller's
+		want     string        // type of error
+	}{
+		{"timeout", time.Second, time.Minute, "Sandbox.Timedout"},
+		{"cancelled", time.Minute, 100 * time.Millisecond, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := config(t, "function")
+			c.Concurrency, c.Timeout = 2, tt.timeout
+			f, g := start(t, c), newGate(t)
+			before := pid(t, f)
+			ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
+			defer cancel()
+			if _, _, err := invoke(ctx, f, "hold "+g.url); err == nil || failure(err) != tt.want {
+				t.Errorf("got %v", err)
+			}
+			if id := pid(t, f); id != before {
+				t.Errorf("the one beside it met process %d, want %d", id, before)
+			}
+			g.open() // its late answer must not upset the process
+			newGate(t).hold(t.Context(), t, f, c.Concurrency)
+			if id := f.Pid(); id != before {
+				t.Errorf("process %d after the late answer, want %d", id, before)
 			}
 		})
 	}

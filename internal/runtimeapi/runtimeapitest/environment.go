@@ -201,9 +201,12 @@ func (e *environment) exitError(id string) error {
 	return &FunctionError{"Runtime.ExitError", fmt.Sprintf("RequestId: %s Error: Runtime exited with error: %v", id, e.cmd.ProcessState)}
 }
 
-// abandon kills the process when ctx has ended, and returns the reason.
+// abandon gives an invocation up when ctx has ended, and returns the reason. Its
+// late answer, if the process lives to give one, is taken and dropped.
 func (e *environment) abandon(ctx context.Context, id string) error {
-	e.kill()
+	if e.concurrency == 1 {
+		e.kill()
+	}
 	if err := context.Cause(ctx); !errors.Is(err, errTimedOut) {
 		return fmt.Errorf("runtimeapitest: invoke: %w", err)
 	}

@@ -2,7 +2,8 @@
 
 // Package runtimeapitest runs a compiled bootstrap as Lambda does: as a process
 // of its own with an environment of its own, behind a local Lambda Runtime API,
-// killed when it takes too long and started anew when it has ended.
+// killed when it takes too long (see [Function.Invoke]) and started anew when it
+// has ended.
 //
 // It needs a Unix: freezing a function is SIGSTOP, and process groups make sure
 // that none outlives its test.
@@ -102,9 +103,12 @@ func Start(ctx context.Context, config Config) (*Function, error) {
 // which may fail with an *InitError; a failed invocation is a *FunctionError.
 // RequestID and the durations of the result hold in these cases, too.
 //
-// When ctx ends before the answer the process is killed: nothing else makes a
-// function stop, and the next event must not meet a busy one. With it fails
-// whatever else is in flight. A call that still waits for its turn just ends.
+// When ctx or Config.Timeout ends before the answer the process is killed:
+// nothing else makes a function stop, and the next event must not meet a busy
+// one. With Config.Concurrency above 1 that would end the others, too, so there
+// the function goes on with what nobody waits for, as AWS documents it under
+// "Understanding the Lambda Managed Instances execution environment". A call
+// that still waits for its turn just ends.
 func (f *Function) Invoke(ctx context.Context, payload []byte) (Result, error) {
 	select {
 	case f.slots <- struct{}{}:
