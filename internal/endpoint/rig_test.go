@@ -72,7 +72,7 @@ type rig struct {
 	logged  bytes.Buffer
 }
 
-func newRig(t *testing.T, answers ...func(context.Context) (incode.Session, error)) *rig {
+func newRig(t testing.TB, answers ...func(context.Context) (incode.Session, error)) *rig {
 	t.Helper()
 	env := map[string]string{
 		"INCODE_API_KEY_SECRET_ID":  "incode/api-key",
@@ -93,7 +93,7 @@ func newRig(t *testing.T, answers ...func(context.Context) (incode.Session, erro
 }
 
 // event reads a captured event and gives it another body.
-func event(t *testing.T, name, body string) events.APIGatewayV2HTTPRequest {
+func event(t testing.TB, name, body string) events.APIGatewayV2HTTPRequest {
 	t.Helper()
 	data, err := os.ReadFile("testdata/" + name + ".json")
 	if err != nil {
