@@ -19,7 +19,6 @@ import (
 	"omnistart/internal/apikey"
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
-	"omnistart/internal/strictjson"
 )
 
 // answerReserve is the part of Lambda's deadline that is kept for writing the
@@ -108,11 +107,6 @@ func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (res
 	return response(200, "application/json", body)
 }
 
-var (
-	errEvent        = errors.New("the event is not of an API Gateway HTTP API")
-	errEventVersion = errors.New("the event's payload format is not 2.0")
-)
-
 func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (incode.Session, error) {
 	ev, err := decodeEvent(payload)
 	if err != nil {
@@ -124,26 +118,6 @@ func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (inco
 		return incode.Session{}, err
 	}
 	return e.startSession(ctx, r, x)
-}
-
-func decodeEvent(payload []byte) (*events.APIGatewayV2HTTPRequest, error) {
-	var ev struct {
-		events.APIGatewayV2HTTPRequest
-		Body json.RawMessage `json:"body"`
-	}
-	if json.Unmarshal(payload, &ev) != nil {
-		return nil, errEvent // the cause may quote the event
-	}
-	if ev.Body != nil {
-		// Read with the rest, a broken character would become U+FFFD unseen.
-		if err := strictjson.CheckUnicode(ev.Body); err != nil {
-			return nil, &refusal{kind: invalidJSON, reason: err.Error()}
-		}
-		if json.Unmarshal(ev.Body, &ev.APIGatewayV2HTTPRequest.Body) != nil {
-			return nil, errEvent
-		}
-	}
-	return &ev.APIGatewayV2HTTPRequest, nil
 }
 
 // startSession starts a session with the current key, and once more if Incode

@@ -204,7 +204,7 @@ func TestEventThatIsNone(t *testing.T) {
 	for _, payload := range []string{
 		`{}`, `[]`, `null`, `"canary"`, `{"version":"2.0","body":7}`,
 		`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":{"sub":12345678}}}}}`,
-		`{"version":"2.0","requestContext":{"timeEpoch":12345678.5}}`, // encoding/json quotes this one
+		`{"version":"2.0","isBase64Encoded":12345678.5}`,
 	} {
 		r := newRig(t)
 		resp, body := r.invoke(t, []byte(payload))
