@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"unicode/utf8"
 )
 
@@ -32,23 +33,25 @@ var (
 // into U+FFFD, are refused, as is a byte order mark. The caller bounds the
 // length of data.
 func Object(data []byte) (map[string]any, error) {
-	// Valid looks at the whole grammar, which reading token by token does not:
-	// from here on the tokens cannot fail.
-	if !json.Valid(data) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var v any
+	if dec.Decode(&v) != nil {
+		return nil, ErrNotObject
+	}
+	object, ok := v.(map[string]any)
+	if _, err := dec.Token(); !ok || !errors.Is(err, io.EOF) {
 		return nil, ErrNotObject
 	}
 	if err := CheckUnicode(data); err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	v, err := value(dec, MaxDepth)
-	if err != nil {
-		return nil, err
+	keys, depth := shape(data)
+	if depth > MaxDepth {
+		return nil, ErrTooDeep
 	}
-	object, ok := v.(map[string]any)
-	if !ok {
-		return nil, ErrNotObject
+	if members(object) < keys { // of equal ones the map has the last
+		return nil, ErrDuplicateKey
 	}
 	return object, nil
 }
@@ -65,62 +68,44 @@ func CheckUnicode(data []byte) error {
 	return nil
 }
 
-func value(dec *json.Decoder, depth int) (any, error) {
-	token, err := dec.Token()
-	if err != nil {
-		return nil, err
+// shape returns how many keys the objects of valid JSON have, all together, and
+// how deep it nests.
+func shape(data []byte) (keys, depth int) {
+	level, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == ':':
+			keys++
+		case c == '{' || c == '[':
+			level++
+			depth = max(depth, level)
+		case c == '}' || c == ']':
+			level--
+		}
 	}
-	delim, ok := token.(json.Delim)
-	if !ok {
-		return token, nil
-	}
-	if depth == 0 {
-		return nil, ErrTooDeep
-	}
-	var v any
-	if delim == '{' {
-		v, err = object(dec, depth-1)
-	} else {
-		v, err = array(dec, depth-1)
-	}
-	if err != nil {
-		return nil, err
-	}
-	_, err = dec.Token() // the closing delimiter
-	return v, err
+	return keys, depth
 }
 
-func object(dec *json.Decoder, depth int) (map[string]any, error) {
-	members := map[string]any{}
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return nil, err
+// members returns how many members the maps in a value have, all together.
+func members(v any) int {
+	n := 0
+	switch v := v.(type) {
+	case map[string]any:
+		n = len(v)
+		for _, v := range v {
+			n += members(v)
 		}
-		key, ok := token.(string)
-		if !ok {
-			return nil, ErrNotObject
-		}
-		if _, ok := members[key]; ok {
-			return nil, ErrDuplicateKey
-		}
-		if members[key], err = value(dec, depth); err != nil {
-			return nil, err
+	case []any:
+		for _, v := range v {
+			n += members(v)
 		}
 	}
-	return members, nil
-}
-
-func array(dec *json.Decoder, depth int) ([]any, error) {
-	elements := []any{}
-	for dec.More() {
-		v, err := value(dec, depth)
-		if err != nil {
-			return nil, err
-		}
-		elements = append(elements, v)
-	}
-	return elements, nil
+	return n
 }
 
 // hasLoneSurrogate reports whether valid JSON escapes one half of a surrogate
