@@ -180,14 +180,14 @@ func (e *Endpoint) logExchange(ctx context.Context, status int, x *exchange) {
 	if status >= 500 {
 		level = slog.LevelError
 	}
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 20), // as many as there can be
 		slog.String("apiRequestId", x.apiRequestID),
 		slog.Int("status", status),
 		slog.String("code", code),
 		slog.Float64("durationMs", milliseconds(x.duration)),
 		slog.Float64("secretMs", milliseconds(x.secret)),
 		slog.Bool("coldStart", x.cold),
-	}
+	)
 	if x.incode > 0 {
 		attrs = append(attrs, slog.Float64("incodeMs", milliseconds(x.incode)), slog.Int("incodeStatus", incodeStatus(x.err)))
 	}
@@ -202,7 +202,7 @@ func (e *Endpoint) logExchange(ctx context.Context, status int, x *exchange) {
 		attrs = append(attrs, slog.String("stack", p.stack))
 	}
 	if lambdacontext.FunctionName != "" { // a dimension must not be empty
-		attrs = append(attrs, metrics(time.Now(), code, x)...)
+		attrs = appendMetrics(attrs, time.Now(), code, x)
 	}
 	e.log.LogAttrs(ctx, level, "request", attrs...)
 }

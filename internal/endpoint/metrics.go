@@ -27,36 +27,42 @@ type directive struct {
 
 type metric struct{ Name, Unit string }
 
-// metrics returns what makes a request's log line an event of metrics too: a
+// The metrics of every request, of those that called Incode, and of those that
+// got no session.
+var (
+	perRequest = directive{namespace, [][]string{{"FunctionName"}},
+		[]metric{{"SessionsStarted", "Count"}, {"ColdStarts", "Count"}, {"KeyRefreshes", "Count"}, {"Overhead", "Milliseconds"}}}
+	perCall    = directive{namespace, [][]string{{"FunctionName"}}, []metric{{"IncodeLatency", "Milliseconds"}}}
+	perRefusal = directive{namespace, [][]string{{"FunctionName"}, {"FunctionName", "Code"}}, []metric{{"Refusals", "Count"}}}
+)
+
+// appendMetrics adds what makes a request's log line an event of metrics too: a
 // second line would be paid for twice, and a call to CloudWatch would cost the
 // caller time. The few dimensions keep the number of metrics, each of which is
 // billed, at six and one for each code in use.
-func metrics(now time.Time, code string, x *exchange) []slog.Attr {
-	perFunction := directive{namespace, [][]string{{"FunctionName"}}, nil}
-	attrs := []slog.Attr{slog.String("FunctionName", lambdacontext.FunctionName)}
-	count := func(name string, yes bool) {
-		n := 0
-		if yes {
-			n = 1
-		}
-		perFunction.Metrics = append(perFunction.Metrics, metric{name, "Count"})
-		attrs = append(attrs, slog.Int(name, n))
-	}
-	latency := func(name string, d time.Duration) {
-		perFunction.Metrics = append(perFunction.Metrics, metric{name, "Milliseconds"})
-		attrs = append(attrs, slog.Float64(name, milliseconds(d)))
-	}
-	count("SessionsStarted", x.err == nil)
-	count("ColdStarts", x.cold)
-	count("KeyRefreshes", x.refreshed)
-	latency("Overhead", x.duration-x.incode)
+func appendMetrics(attrs []slog.Attr, now time.Time, code string, x *exchange) []slog.Attr {
+	directives := append(make([]directive, 0, 3), perRequest)
+	attrs = append(attrs,
+		slog.String("FunctionName", lambdacontext.FunctionName),
+		slog.Int("SessionsStarted", count(x.err == nil)),
+		slog.Int("ColdStarts", count(x.cold)),
+		slog.Int("KeyRefreshes", count(x.refreshed)),
+		slog.Float64("Overhead", milliseconds(x.duration-x.incode)),
+	)
 	if x.incode > 0 {
-		latency("IncodeLatency", x.incode)
+		directives = append(directives, perCall)
+		attrs = append(attrs, slog.Float64("IncodeLatency", milliseconds(x.incode)))
 	}
-	directives := []directive{perFunction}
 	if x.err != nil {
-		directives = append(directives, directive{namespace, [][]string{{"FunctionName"}, {"FunctionName", "Code"}}, []metric{{"Refusals", "Count"}}})
+		directives = append(directives, perRefusal)
 		attrs = append(attrs, slog.String("Code", code), slog.Int("Refusals", 1))
 	}
 	return append(attrs, slog.Any("_aws", metadata{now.UnixMilli(), directives}))
+}
+
+func count(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
 }
