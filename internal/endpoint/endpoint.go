@@ -134,8 +134,7 @@ func (e *Endpoint) startSession(ctx context.Context, r incode.StartRequest, x *e
 		return e.sessions.Start(ctx, key, r)
 	}
 	session, err := timed(&x.incode, start)
-	var refused *incode.Error
-	if !errors.As(err, &refused) || refused.Outcome != incode.Unauthorized {
+	if refused, ok := errors.AsType[*incode.Error](err); !ok || refused.Outcome != incode.Unauthorized {
 		return session, err
 	}
 	fresh, refreshErr := timed(&x.secret, func() (apikey.Key, error) { return e.keys.Refresh(ctx, key) })
@@ -197,8 +196,7 @@ func (e *Endpoint) logExchange(ctx context.Context, status int, x *exchange) {
 	if status >= 500 {
 		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}
-	var p *panicError
-	if errors.As(x.err, &p) {
+	if p, ok := errors.AsType[*panicError](x.err); ok {
 		attrs = append(attrs, slog.String("stack", p.stack))
 	}
 	if lambdacontext.FunctionName != "" { // a dimension must not be empty
@@ -210,15 +208,13 @@ func (e *Endpoint) logExchange(ctx context.Context, status int, x *exchange) {
 // incodeStatus returns the HTTP status of Incode's last answer, or 0 without
 // one.
 func incodeStatus(err error) int {
-	var upstream *incode.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return 200
-	case errors.As(err, &upstream):
-		return upstream.Status
-	default:
-		return 0
 	}
+	if upstream, ok := errors.AsType[*incode.Error](err); ok {
+		return upstream.Status
+	}
+	return 0
 }
 
 func milliseconds(d time.Duration) float64 {

@@ -56,18 +56,17 @@ var byOutcome = map[incode.Outcome]kind{
 
 // kindOf is the one place where errors become answers.
 func kindOf(err error) kind {
-	var refused *refusal
-	var upstream *incode.Error
-	switch {
-	case errors.As(err, &refused):
+	if refused, ok := errors.AsType[*refusal](err); ok {
 		return refused.kind
+	}
+	switch upstream, _ := errors.AsType[*incode.Error](err); {
 	// Before Incode's: a refused key whose successor cannot be read is the
 	// secret's trouble, and passes when that does.
 	case errors.Is(err, apikey.ErrMisconfigured):
 		return serviceMisconfigured
 	case errors.Is(err, apikey.ErrUnavailable):
 		return secretUnavailable
-	case errors.As(err, &upstream):
+	case upstream != nil:
 		if k, ok := byOutcome[upstream.Outcome]; ok {
 			return k
 		}
@@ -103,8 +102,7 @@ func problemResponse(err error, requestID string) events.APIGatewayV2HTTPRespons
 		Detail:    k.detail,
 		RequestID: requestID,
 	}
-	var refused *refusal
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*refusal](err); ok {
 		p.Errors = refused.violations
 		if refused.reason != "" {
 			p.Detail += " What is wrong: " + refused.reason + "."
@@ -123,8 +121,8 @@ func problemResponse(err error, requestID string) events.APIGatewayV2HTTPRespons
 // retryAfter returns the seconds to wait, 1 to 60: Incode's wish where it has
 // one.
 func retryAfter(err error) int {
-	var upstream *incode.Error
-	if !errors.As(err, &upstream) {
+	upstream, ok := errors.AsType[*incode.Error](err)
+	if !ok {
 		return 1
 	}
 	wish := (upstream.RetryAfter + time.Second - 1) / time.Second

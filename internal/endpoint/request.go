@@ -81,7 +81,7 @@ func (t *text) UnmarshalJSON(data []byte) error {
 func decodeEvent(payload []byte) (*httpEvent, error) {
 	ev := &httpEvent{}
 	err := json.Unmarshal(payload, ev)
-	if refused := (*refusal)(nil); err != nil && !errors.As(err, &refused) {
+	if _, ok := errors.AsType[*refusal](err); err != nil && !ok {
 		err = errEvent // the cause may quote the event
 	}
 	return ev, err

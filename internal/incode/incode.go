@@ -93,7 +93,7 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Ses
 		return Session{}, &Error{Outcome: NotSent, Err: err}
 	}
 	s, err := c.send(ctx, key, body)
-	if e := (*Error)(nil); errors.As(err, &e) && e.Outcome == NotSent && ctx.Err() == nil {
+	if e, ok := errors.AsType[*Error](err); ok && e.Outcome == NotSent && ctx.Err() == nil {
 		// What is idle is no younger than what has just failed.
 		c.transport.CloseIdleConnections()
 		s, err = c.send(ctx, key, body)
@@ -244,8 +244,7 @@ func broken(err error, wrote bool) *Error {
 		return &Error{Outcome: TimedOut, Err: err}
 	}
 	// net/http quotes what it cannot parse, which may be a token.
-	var network *net.OpError
-	if !errors.As(err, &network) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.Canceled) {
+	if _, ok := errors.AsType[*net.OpError](err); !ok && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.Canceled) {
 		err = errors.New("net/http could not read the reply")
 	}
 	return &Error{Outcome: Unknown, Err: err}
