@@ -28,11 +28,14 @@ const (
 )
 
 var (
-	customerID  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+|~=/-]{0,127}$`)
+	// Without upper bounds: one of 128 takes a third of a millisecond to compile.
+	customerID  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+|~=/-]*$`)
 	countryCode = regexp.MustCompile(`^[A-Z]{2,3}$`) // ALL among them
 	language    = regexp.MustCompile(`^[a-z]{2,3}-[A-Z]{2}$`)
-	plainKey    = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
+	plainKey    = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 )
+
+func isCustomerID(s string) bool { return len(s) <= 128 && customerID.MatchString(s) }
 
 var (
 	errEvent        = errors.New("the event is not of an API Gateway HTTP API")
@@ -108,7 +111,7 @@ func (e *Endpoint) startRequest(ev *httpEvent) (incode.StartRequest, error) {
 	// caller is a back end, known by its AWS identity, which speaks for many.
 	if jwt := ev.RequestContext.Authorizer.JWT; jwt != nil {
 		id := jwt.Claims[e.config.CustomerIDClaim]
-		if !customerID.MatchString(id) || r.ExternalCustomerID != "" && r.ExternalCustomerID != id {
+		if !isCustomerID(id) || r.ExternalCustomerID != "" && r.ExternalCustomerID != id {
 			return incode.StartRequest{}, &refusal{kind: customerMismatch}
 		}
 		r.ExternalCustomerID = id
@@ -205,7 +208,7 @@ func parse(body []byte, redirectHosts map[string]bool) (incode.StartRequest, err
 			r.ConfigurationID = faults.text(key, value, config.ConfigurationID.MatchString,
 				"Must be a string of 24 lower-case hex digits.")
 		case "externalCustomerId":
-			r.ExternalCustomerID = faults.text(key, value, customerID.MatchString,
+			r.ExternalCustomerID = faults.text(key, value, isCustomerID,
 				"Must be a string of 1 to 128 letters, digits and . _ : @ + | ~ = / - that starts with a letter or digit.")
 		case "countryCode":
 			r.CountryCode = faults.text(key, value, countryCode.MatchString,
@@ -223,7 +226,7 @@ func parse(body []byte, redirectHosts map[string]bool) (incode.StartRequest, err
 		case "externalId":
 			faults.add("Not accepted: use externalCustomerId.", key)
 		default:
-			if !plainKey.MatchString(key) {
+			if len(key) > maxCustomKey || !plainKey.MatchString(key) {
 				faults.add("A field with a name that is not in the contract.")
 				continue
 			}
