@@ -43,31 +43,24 @@ var (
 )
 
 // httpEvent is what the contract needs of an API Gateway HTTP API event: the
-// whole, events.APIGatewayV2HTTPRequest, takes two thirds more allocations.
+// whole, events.APIGatewayV2HTTPRequest, takes some 50 allocations more.
+// encoding/json matches names in any case, as it must: API Gateway sends headers
+// in lower case, sam local as they came.
 type httpEvent struct {
-	Version  string `json:"version"`
-	RouteKey string `json:"routeKey"`
-	RawPath  string `json:"rawPath"`
-	// API Gateway sends lower-case names, sam local sends them as they came:
-	// encoding/json takes both.
-	Headers struct {
+	Version, RouteKey, RawPath string
+	Headers                    struct {
 		ContentType     string `json:"content-type"`
 		ContentEncoding string `json:"content-encoding"`
-	} `json:"headers"`
+	}
 	RequestContext struct {
-		RequestID string `json:"requestId"`
-		Stage     string `json:"stage"`
-		HTTP      struct {
-			Method string `json:"method"`
-		} `json:"http"`
-		Authorizer struct {
-			JWT *struct {
-				Claims map[string]string `json:"claims"`
-			} `json:"jwt"`
-		} `json:"authorizer"`
-	} `json:"requestContext"`
-	Body            text `json:"body"`
-	IsBase64Encoded bool `json:"isBase64Encoded"`
+		RequestID, Stage string
+		HTTP             struct{ Method string }
+		Authorizer       struct {
+			JWT *struct{ Claims map[string]string }
+		}
+	}
+	Body            text
+	IsBase64Encoded bool
 }
 
 // text refuses broken characters, which encoding/json would turn into U+FFFD
@@ -201,7 +194,7 @@ func parse(body []byte, redirectHosts map[string]bool) (incode.StartRequest, err
 	if _, ok := object["configurationId"]; !ok {
 		faults.add("Required.", "configurationId")
 	}
-	for _, key := range slices.Sorted(maps.Keys(object)) {
+	for _, key := range sortedKeys(object) {
 		value := object[key]
 		switch key {
 		case "configurationId":
@@ -239,6 +232,12 @@ func parse(body []byte, redirectHosts map[string]bool) (incode.StartRequest, err
 	return r, nil
 }
 
+func sortedKeys(object map[string]any) []string {
+	keys := slices.AppendSeq(make([]string, 0, len(object)), maps.Keys(object))
+	slices.Sort(keys)
+	return keys
+}
+
 func (v *violations) customFields(key string, value any) map[string]string {
 	object, ok := value.(map[string]any)
 	if !ok || len(object) > maxCustomFields {
@@ -246,7 +245,7 @@ func (v *violations) customFields(key string, value any) map[string]string {
 		return nil
 	}
 	fields := make(map[string]string, len(object))
-	for _, name := range slices.Sorted(maps.Keys(object)) {
+	for _, name := range sortedKeys(object) {
 		if name == "" || len(name) > maxCustomKey || strings.ContainsFunc(name, unicode.IsControl) {
 			v.add("A name must be 1 to 64 bytes without control characters.", key)
 			continue
