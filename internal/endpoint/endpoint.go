@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"omnistart/internal/apikey"
@@ -80,7 +79,7 @@ type exchange struct {
 	err          error
 }
 
-func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (resp events.APIGatewayV2HTTPResponse) {
+func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (resp response) {
 	defer func() {
 		if v := recover(); v != nil {
 			x.err = panicked(v)
@@ -104,7 +103,7 @@ func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (res
 	if e.config.ReturnInterviewID {
 		body.InterviewID = session.InterviewID
 	}
-	return response(200, "application/json", body)
+	return newResponse(200, "application/json", body)
 }
 
 func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (incode.Session, error) {

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"omnistart/internal/apikey"
 	"omnistart/internal/incode"
 )
@@ -93,7 +91,7 @@ type problem struct {
 	Errors    violations `json:"errors,omitempty"`
 }
 
-func problemResponse(err error, requestID string) events.APIGatewayV2HTTPResponse {
+func problemResponse(err error, requestID string) response {
 	k := kindOf(err)
 	p := problem{
 		Type:      "/problems/" + k.code,
@@ -108,12 +106,12 @@ func problemResponse(err error, requestID string) events.APIGatewayV2HTTPRespons
 			p.Detail += " What is wrong: " + refused.reason + "."
 		}
 	}
-	resp := response(k.status, "application/problem+json", p)
+	resp := newResponse(k.status, "application/problem+json", p)
 	switch k.status {
 	case 405:
-		resp.Headers["Allow"] = "POST"
+		resp.Headers.Allow = "POST"
 	case 503:
-		resp.Headers["Retry-After"] = strconv.Itoa(retryAfter(err))
+		resp.Headers.RetryAfter = strconv.Itoa(retryAfter(err))
 	}
 	return resp
 }
@@ -129,16 +127,26 @@ func retryAfter(err error) int {
 	return int(min(max(wish, 1), 60))
 }
 
-// response makes an answer that no cache keeps. CORS headers are API Gateway's
-// business: it would ignore them.
-func response(status int, contentType string, body any) events.APIGatewayV2HTTPResponse {
+// response is an answer in API Gateway's payload format 2.0. CORS headers are
+// API Gateway's business: it would ignore them.
+type response struct {
+	StatusCode int     `json:"statusCode"`
+	Headers    headers `json:"headers"`
+	Body       string  `json:"body"`
+}
+
+type headers struct {
+	ContentType  string `json:"Content-Type"`
+	CacheControl string `json:"Cache-Control"`
+	Allow        string `json:"Allow,omitempty"`
+	RetryAfter   string `json:"Retry-After,omitempty"`
+}
+
+// newResponse makes an answer that no cache keeps.
+func newResponse(status int, contentType string, body any) response {
 	text, err := json.Marshal(body)
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
-	return events.APIGatewayV2HTTPResponse{
-		StatusCode: status,
-		Headers:    map[string]string{"Content-Type": contentType, "Cache-Control": "no-store"},
-		Body:       string(text),
-	}
+	return response{status, headers{ContentType: contentType, CacheControl: "no-store"}, string(text)}
 }
