@@ -1,8 +1,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# The function as it is deployed: static, without the old RPC mode, stripped.
-BUILD = go build -tags lambda.norpc -trimpath -ldflags '-s -w'
+# The function as it is deployed: static, stripped, without the old RPC mode and without HTTP/2, which it must not speak to Incode.
+BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -ldflags '-s -w'
 
 .PHONY: run
 run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and Incode
@@ -13,6 +13,18 @@ run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and In
 .PHONY: test
 test: ## run all tests, those of the compiled function among them
 	go test -race -timeout 100s ./...
+
+BENCH = .build/bench
+
+.PHONY: bench
+bench: ## measure the function beside others, cold, warm, frozen and in a storm (Linux; best as root)
+	@mkdir -p $(BENCH)
+	@CGO_ENABLED=0 $(BUILD) -o $(BENCH)/start ./functions/start
+	@CGO_ENABLED=0 go build -tags lambda.norpc -ldflags '-s -w' -o $(BENCH)/ ./internal/bench/naive ./internal/bench/bare ./internal/bench/hello
+	@CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(BUILD) -o $(BENCH)/start-arm64 ./functions/start
+	@if command -v npm >/dev/null; then cp -r internal/bench/node $(BENCH)/ && npm ci --silent --prefix $(BENCH)/node; fi
+	@go build -o $(BENCH)/bench ./internal/bench
+	@$(BENCH)/bench -binaries $(BENCH) $(BENCH_FLAGS)
 
 # Deployment. ENV is a section of samconfig.toml: default, staging or prod.
 
