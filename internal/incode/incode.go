@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"time"
@@ -20,8 +18,11 @@ import (
 	"omnistart/internal/apikey"
 )
 
-// maxReply bounds a reply. Incode's are about 1 KiB.
-const maxReply = 64 << 10
+// The bounds of a reply's header and body. Incode's are about 1 KiB each.
+const (
+	maxHeader = 64 << 10
+	maxReply  = 64 << 10
+)
 
 // StartRequest is the body of POST /omni/start. Incode publishes no limits for
 // the fields; the caller validates them.
@@ -46,100 +47,85 @@ type Session struct {
 
 // Client calls one Incode environment. Use [New]. It is safe for concurrent use.
 type Client struct {
-	url    string
-	dialer *dialer
-	// A bare transport: http.Client would add redirects, which take x-api-key to
-	// another host, and the body, too, on 307 and 308.
-	transport *http.Transport
+	url  string
+	pool *pool
 }
 
 // New returns a client for a base URL without a trailing slash.
 func New(baseURL string) (*Client, error) {
-	d, err := newDialer(baseURL)
+	p, err := newPool(baseURL)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{
-		url:    baseURL + "/omni/start",
-		dialer: d,
-		// No Proxy: what happened behind one could not be proven.
-		transport: &http.Transport{
-			// Dialling TLS here keeps the transport on HTTP/1.1. HTTP/2 resends a
-			// request by itself after GOAWAY and REFUSED_STREAM.
-			DialContext:            d.dial,
-			DialTLSContext:         d.dial,
-			DisableCompression:     true, // of a reply of 1 KiB
-			MaxResponseHeaderBytes: 64 << 10,
-			// Lambda bounds the requests at once, and so the connections. One that
-			// is closed for being too many costs a later request a handshake.
-			MaxIdleConnsPerHost: math.MaxInt,
-		},
-	}, nil
+	return &Client{url: baseURL + "/omni/start", pool: p}, nil
 }
 
 // Connect opens a connection, TCP and TLS only, for the first Start to use. A
 // request would be a better proof that Incode answers, but would cost another
 // round trip. An error does no harm: Start connects for itself.
-func (c *Client) Connect(ctx context.Context) error { return c.dialer.connect(ctx) }
-
-// Start starts a session. Every call that Incode accepts creates one, and there
-// is no idempotency key, so Start sends the request again only if it provably
-// never left, and then once. An error is an [*Error], which says whether a
-// session may exist; the session beside it has no token, but the interview ID
-// if the reply told one.
-func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Session, error) {
-	body, err := json.Marshal(r)
+func (c *Client) Connect(ctx context.Context) error {
+	conn, err := c.pool.open(ctx)
 	if err != nil {
-		return Session{}, &Error{Outcome: NotSent, Err: err}
+		return err
 	}
-	s, err := c.send(ctx, key, body)
-	if e, ok := errors.AsType[*Error](err); ok && e.Outcome == NotSent && ctx.Err() == nil {
-		// What is idle is no younger than what has just failed.
-		c.transport.CloseIdleConnections()
-		s, err = c.send(ctx, key, body)
-	}
-	return s, err
+	c.pool.put(conn)
+	return nil
 }
 
-func (c *Client) send(ctx context.Context, key apikey.Key, body []byte) (Session, error) {
-	var used *conn
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			used = info.Conn.(*conn)
-			used.begin()
-		},
-	})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+// Start starts a session. Every call that Incode accepts creates one, and there
+// is no idempotency key, so Start sends the request once; only a connection
+// that could not be opened is tried again, and then once. An error is an
+// [*Error], which says whether a session may exist; the session beside it has
+// no token, but the interview ID if the reply told one.
+func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Session, error) {
+	request, err := c.request(ctx, key, r)
 	if err != nil {
 		return Session{}, &Error{Outcome: NotSent, Err: err}
 	}
-	// net/http itself may send a body again that it can get again, if nothing of
-	// it was written (or if there is an Idempotency-Key header, even an empty
-	// one). Sending again is decided in Start alone.
-	req.GetBody = nil
+	conn, err := c.pool.get(ctx)
+	if err != nil && ctx.Err() == nil {
+		conn, err = c.pool.get(ctx)
+	}
+	if err != nil {
+		return Session{}, &Error{Outcome: NotSent, Err: err}
+	}
+	if ctx.Err() != nil {
+		c.pool.put(conn)
+		return Session{}, &Error{Outcome: NotSent, Err: context.Cause(ctx)}
+	}
+	reply, again, err := conn.roundTrip(ctx, request)
+	if again {
+		c.pool.put(conn)
+	} else {
+		conn.Close()
+	}
+	switch {
+	case reply.status == http.StatusOK && err == nil:
+		return decode(reply.body)
+	case err != nil && (reply.status == 0 || reply.status == http.StatusOK):
+		return Session{}, broken(err)
+	}
+	s, _ := decode(reply.body) // whatever became of it
+	return Session{InterviewID: s.InterviewID}, refused(reply, time.Now())
+}
+
+// request returns the request as it goes over the wire.
+func (c *Client) request(ctx context.Context, key apikey.Key, r StartRequest) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("api-version", "1.0")
 	req.Header.Set("x-api-key", key.Reveal())
-
-	resp, err := c.transport.RoundTrip(req)
-	if err != nil {
-		return Session{}, broken(err, used.wrote())
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return Session{}, refused(resp, time.Now()) // its body is the connection, free of the deadline
-	}
-	// Reading to the end lets the connection be used again.
-	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
-	if resp.StatusCode != http.StatusOK {
-		s, _ := decode(reply)
-		return Session{InterviewID: s.InterviewID}, refused(resp, time.Now()) // whatever became of the body
-	}
-	if err != nil {
-		return Session{}, broken(err, true)
-	}
-	return decode(reply)
+	var wire bytes.Buffer
+	err = req.Write(&wire)
+	return wire.Bytes(), err
 }
 
 // decode reads the reply to an accepted request. Success is a usable token and
@@ -234,17 +220,15 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// broken makes the error of a call without a full answer.
-func broken(err error, wrote bool) *Error {
-	if !wrote {
-		return &Error{Outcome: NotSent, Err: err}
-	}
+// broken makes the error of a request that was sent and not fully answered.
+func broken(err error) *Error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return &Error{Outcome: TimedOut, Err: err}
 	}
 	// net/http quotes what it cannot parse, which may be a token.
-	if _, ok := errors.AsType[*net.OpError](err); !ok && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.Canceled) {
+	var network *net.OpError
+	if !errors.As(err, &network) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.Canceled) {
 		err = errors.New("net/http could not read the reply")
 	}
 	return &Error{Outcome: Unknown, Err: err}
@@ -252,14 +236,14 @@ func broken(err error, wrote bool) *Error {
 
 // refused makes the error of an answer other than 200. Only the HTTP status
 // counts: the one in Incode's error bodies may be a code of its own.
-func refused(resp *http.Response, now time.Time) *Error {
-	e := &Error{Status: resp.StatusCode}
-	switch code := resp.StatusCode; {
+func refused(r reply, now time.Time) *Error {
+	e := &Error{Status: r.status}
+	switch code := r.status; {
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		e.Outcome = Unauthorized
 	case code == http.StatusTooManyRequests:
 		e.Outcome = Throttled
-		e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
+		e.RetryAfter = retryAfter(r.header.Get("Retry-After"), now)
 	case code >= 400 && code < 500:
 		e.Outcome = Rejected
 	case code == http.StatusGatewayTimeout:

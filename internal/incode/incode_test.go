@@ -35,10 +35,14 @@ func clientOf(t *testing.T, server *httptest.Server) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.dialer.tls != nil {
-		c.dialer.tls.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	if c.pool.tls != nil {
+		c.pool.tls.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	}
-	t.Cleanup(c.transport.CloseIdleConnections)
+	t.Cleanup(func() {
+		for _, idle := range c.pool.idle {
+			idle.Close()
+		}
+	})
 	return c
 }
 
