@@ -24,6 +24,12 @@ const (
 	maxReply  = 64 << 10
 )
 
+// leastWait is less than Incode takes for any reply. A request sent with less
+// time left would start a session for nobody.
+const leastWait = 100 * time.Millisecond
+
+var errTooLate = errors.New("too little time is left for a reply")
+
 // StartRequest is the body of POST /omni/start. Incode publishes no limits for
 // the fields; the caller validates them.
 // https://developer.incode.com/docs/start-onboarding-session
@@ -89,9 +95,9 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Ses
 	if err != nil {
 		return Session{}, &Error{Outcome: NotSent, Err: err}
 	}
-	if ctx.Err() != nil {
+	if deadline, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(deadline) < leastWait {
 		c.pool.put(conn)
-		return Session{}, &Error{Outcome: NotSent, Err: context.Cause(ctx)}
+		return Session{}, &Error{Outcome: NotSent, Err: errTooLate}
 	}
 	reply, again, err := conn.roundTrip(ctx, request)
 	if again {
