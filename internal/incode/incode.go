@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"omnistart/internal/apikey"
 )
@@ -160,7 +159,9 @@ func decode(reply []byte) (Session, error) {
 	if !isID(s.InterviewID) {
 		s.InterviewID = ""
 	}
-	if s.Token == "" || strings.ContainsFunc(s.Token, unicode.IsControl) {
+	// The caller's SDK sends the token in a header. What else than visible ASCII
+	// there is has been broken on the way.
+	if s.Token == "" || strings.ContainsFunc(s.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return invalid(s, "the reply has no usable token")
 	}
 	return s, nil
@@ -209,7 +210,8 @@ type Error struct {
 	// RetryAfter is what Incode asks for with a 429, or 0.
 	RetryAfter time.Duration
 	// Err is the cause, or nil. Its text names hosts and addresses, which belong
-	// in a log and not in an answer, and nothing that Incode has sent.
+	// in a log and not in an answer, and of what Incode has sent only the names
+	// in its certificate.
 	Err error
 }
 
