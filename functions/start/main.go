@@ -8,13 +8,11 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
@@ -58,10 +56,7 @@ func initialize(ctx context.Context, getenv func(string) string, logger *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	// The secret is read rarely: a connection that was kept would be dead by
-	// then, and if it died in silence, the first request after a rotation with it.
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.DisableKeepAlives = true })
-	aws, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(client))
+	aws, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(apikey.NewHTTPClient()))
 	if err != nil {
 		return nil, fmt.Errorf("the AWS configuration: %w", err)
 	}

@@ -3,17 +3,13 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,24 +194,6 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-func TestIncodeOutOfReach(t *testing.T) {
-	r := newRig(t)
-	r.env["INCODE_BASE_URL"] = "https://127.0.0.1:1"
-	r.start(t, 5*time.Second)
-	if a := r.session(t, incodetest.FlowID); a.status != 503 || a.code != "incode-unavailable" || a.header["Retry-After"] == "" {
-		t.Errorf("got %+v", a)
-	}
-}
-
-func TestUnknownAuthority(t *testing.T) {
-	r := newRig(t)
-	r.env["SSL_CERT_FILE"] = filepath.Join(t.TempDir(), "none")
-	r.start(t, 5*time.Second)
-	if a := r.session(t, incodetest.FlowID); a.code != "incode-unavailable" || r.incode.Requests() != 0 {
-		t.Errorf("got %+v, the key went to %d strangers", a, r.incode.Requests())
-	}
-}
-
 func TestKeyRotatesWithoutAFailedRequest(t *testing.T) {
 	r := newRig(t).start(t, 5*time.Second)
 	for i := range 3 {
@@ -256,75 +234,12 @@ func TestRefusedKeyDoesNotFloodSecretsManager(t *testing.T) {
 	}
 }
 
-func TestSecretThatCannotBeRead(t *testing.T) {
-	r := newRig(t)
-	r.secrets.Fail("ResourceNotFoundException", 400)
-	r.start(t, 5*time.Second) // the init succeeds all the same
-	if a := r.session(t, incodetest.FlowID); a.status != 500 || a.code != "service-misconfigured" {
-		t.Errorf("missing: %+v", a)
-	}
-	r.secrets.Fail("ThrottlingException", 400)
-	if a := r.session(t, incodetest.FlowID); a.status != 503 || a.code != "secret-unavailable" || a.header["Retry-After"] == "" {
-		t.Errorf("throttled: %+v", a)
-	}
-	r.secrets.Recover()
-	if a := r.session(t, incodetest.FlowID); a.status != 200 {
-		t.Errorf("recovered: %+v", a)
-	}
-}
-
-// Left to itself, the SDK would wait for a mute endpoint beyond the ten seconds
-// after which Lambda ends an init.
-func TestMuteSecretsManagerDoesNotHoldTheInit(t *testing.T) {
-	r := newRig(t)
-	release := r.secrets.Hold()
-	t.Cleanup(release)
-	r.start(t, 5*time.Second)
-	if a := r.session(t, incodetest.FlowID); a.code != "secret-unavailable" {
-		t.Errorf("mute: %+v", a)
-	}
-	release()
-	if a := r.session(t, incodetest.FlowID); a.status != 200 {
-		t.Errorf("recovered: %+v", a)
-	}
-}
-
-func TestMuteIncodeDoesNotHoldTheInit(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never shakes hands
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	r := newRig(t)
-	r.env["INCODE_BASE_URL"] = "https://" + l.Addr().String()
-	r.start(t, 5*time.Second)
-	if a := r.session(t, incodetest.FlowID); a.status != 503 || a.code != "incode-unavailable" {
-		t.Errorf("got %+v", a)
-	}
-}
-
 func TestLambdasDeadlineCutsIncodesTimeout(t *testing.T) {
 	r := newRig(t)
 	r.env["INCODE_TIMEOUT"] = "20s"
 	r.start(t, 2*time.Second)
 	if a := r.session(t, "000000000000000000000408"); a.status != 504 || a.code != "incode-timeout" {
 		t.Errorf("got %+v", a)
-	}
-}
-
-func TestConnectionsThatDieInAFreeze(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
-	for i := range 20 { // the first time it is the connection that the init has opened
-		if err := r.Freeze(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		r.server.CloseClientConnections()
-		if a := r.session(t, incodetest.FlowID); a.status != 200 {
-			t.Fatalf("freeze %d: %+v\n%s", i, a, r.output)
-		}
-	}
-	if r.incode.Requests() != 20 || r.incode.Sessions() != 20 {
-		t.Errorf("%d requests and %d sessions, want 20 of each", r.incode.Requests(), r.incode.Sessions())
 	}
 }
 
@@ -362,54 +277,5 @@ func TestRunTellsWhyItCannotReport(t *testing.T) {
 	}
 	if err := run(ctx, func(string) string { return "" }, nil); err == nil || !strings.Contains(err.Error(), "make run") {
 		t.Errorf("started by hand: %v", err)
-	}
-}
-
-// TestRepliesThatAreBrokenHTTP speaks to the function in ways that net/http
-// quotes in its errors and on its standard logger.
-func TestRepliesThatAreBrokenHTTP(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	replies := make(chan string, 1)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for r := bufio.NewReader(c); ; {
-					req, err := http.ReadRequest(r)
-					if err != nil {
-						return
-					}
-					_, _ = io.Copy(io.Discard, req.Body)
-					_, _ = io.WriteString(c, <-replies)
-				}
-			}()
-		}
-	}()
-	r := newRig(t)
-	r.env["INCODE_BASE_URL"] = "http://" + l.Addr().String()
-	r.start(t, 5*time.Second) // its end looks for eyJ and for canary in all that was printed
-	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"token\":\"x\"}"
-	for _, tt := range []struct{ reply, code string }{
-		{"HTTP/1.1 200 OK\r\neyJcanary\r\n\r\n", "outcome-unknown"},
-		{"HTTP/1.1 302 Found\r\nLocation: https://x/%zz?token=eyJcanary\r\nContent-Length: 0\r\n\r\n", "incode-invalid-response"},
-		{ok + "{\"token\":\"eyJcanary\"}", ""},
-		{ok, ""},
-	} {
-		replies <- tt.reply
-		if a := r.session(t, incodetest.FlowID); a.code != tt.code {
-			t.Errorf("%q: %+v", tt.reply, a)
-		}
-	}
-	r.Close()
-	if n := len(r.lines(t)); n != 4 || strings.Count(r.output.String(), "\n") != 4 {
-		t.Errorf("printed more than its four lines:\n%s", r.output)
 	}
 }

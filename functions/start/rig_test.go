@@ -130,6 +130,7 @@ type answer struct {
 	code   string // "" on success
 	token  string
 	header map[string]string
+	text   string // all of it
 }
 
 // post sends a body as a back end does, through API Gateway with SigV4.
@@ -164,7 +165,7 @@ func (r *rig) invoke(t *testing.T, payload []byte) answer {
 	if err := errors.Join(json.Unmarshal(result.Payload, &resp), json.Unmarshal([]byte(resp.Body), &decoded)); err != nil {
 		t.Fatalf("%v: %s", err, result.Payload)
 	}
-	return answer{resp.StatusCode, strings.TrimPrefix(decoded.Type, "/problems/"), decoded.Token, resp.Headers}
+	return answer{resp.StatusCode, strings.TrimPrefix(decoded.Type, "/problems/"), decoded.Token, resp.Headers, string(result.Payload)}
 }
 
 // session asks for a session of a flow.

@@ -1,0 +1,153 @@
+//go:build unix
+
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"omnistart/internal/incode/incodetest"
+)
+
+// secretFault is something that Secrets Manager does, or holds.
+type secretFault struct {
+	name string
+	do   func(*rig)     // on the stand-in, or
+	raw  func(net.Conn) // in place of it
+	want want
+}
+
+// secretFaults meets each fault when no key is there yet, and when Incode has
+// refused the one that is.
+func secretFaults(t *testing.T, m *matrix) {
+	var followed atomic.Int32
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
+	defer elsewhere.Close()
+
+	says := func(code string, status int) func(*rig) { return func(r *rig) { r.secrets.Fail(code, status) } }
+	holds := func(text string) func(*rig) { return func(r *rig) { r.secrets.Put(secretID, text) } }
+	sends := func(text string) func(net.Conn) {
+		return func(c net.Conn) { _, _ = io.WriteString(c, text) }
+	}
+	endlessly := func(head, more string) func(net.Conn) {
+		return func(c net.Conn) {
+			more := strings.Repeat(more, 10_000)
+			for _, err := io.WriteString(c, head); err == nil; {
+				_, err = io.WriteString(c, more)
+			}
+		}
+	}
+	const (
+		aws  = "Content-Type: application/x-amz-json-1.1\r\n"
+		open = "HTTP/1.1 200 OK\r\n" + aws + "\r\n"
+	)
+	bomb := zip(`{"VersionId":"v","SecretString":"`) + strings.Repeat(zip(strings.Repeat("0", 1<<20)), 128)
+	faults := []secretFault{
+		{"denied", says("AccessDeniedException", 400), nil, misconfigured},
+		{"missing", says("ResourceNotFoundException", 400), nil, misconfigured},
+		{"without a value", func(r *rig) { r.secrets.Create(secretID) }, nil, misconfigured},
+		{"pending deletion", says("InvalidRequestException", 400), nil, misconfigured},
+		{"KMS denied", says("DecryptionFailure", 400), nil, misconfigured},
+		{"expired credentials", says("ExpiredTokenException", 400), nil, noSecret},
+		{"throttled", says("ThrottlingException", 400), nil, noSecret},
+		{"500", says("InternalServiceError", 500), nil, noSecret},
+		{"an unknown error", says("NewException", 400), nil, noSecret},
+		{"HTML", nil, sends(reply("503 Service Unavailable", "", "<title>canary</title>")), noSecret},
+		{"mute", nil, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, noSecret},
+		{"hanging up", nil, sends(""), noSecret},
+		{"slow", nil, func(c net.Conn) {
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for _, err := io.WriteString(c, open+`{"VersionId":"v","SecretString":"`); err == nil; <-tick.C {
+				_, err = io.WriteString(c, "canary")
+			}
+		}, noSecret},
+		{"cut off", nil, sends("HTTP/1.1 200 OK\r\n" + aws + "Content-Length: 100\r\n\r\n{\"SecretString\":\"canary"), noSecret},
+		{"no JSON", nil, sends(reply("200 OK", aws, "canary")), noSecret},
+		{"another type", nil, sends(reply("200 OK", aws, `{"VersionId":"v","SecretString":["canary"]}`)), noSecret},
+		{"no version", nil, sends(reply("200 OK", aws, `{"SecretString":"canary"}`)), misconfigured},
+		{"no HTTP", nil, sends("HTTP/1.1 200 OK\r\n{\"SecretString\":\"canary\"}\r\n\r\n"), noSecret},
+		{"no status", nil, sends("{\"SecretString\":\"canary\"}\r\n\r\n"), noSecret},
+		{"a redirect", nil, sends(reply("307 Temporary Redirect", "Location: "+elsewhere.URL+"/canary\r\n", "")), noSecret},
+		{"a reply without end", nil, endlessly(open+`{"VersionId":"v","SecretString":"`, "canary"), noSecret},
+		{"an error without end", nil, endlessly("HTTP/1.1 400 Bad Request\r\n"+aws+"\r\n"+`{"__type":"AccessDeniedException","Message":"`, "canary"), noSecret},
+		{"headers without end", nil, endlessly("HTTP/1.1 200 OK\r\n", "a: canary\r\n"), noSecret},
+		{"a gzip bomb", nil, sends(reply("200 OK", aws+"Content-Encoding: gzip\r\n", bomb)), noSecret},
+		{"binary", func(r *rig) { r.secrets.PutBinary(secretID, []byte("canary")) }, nil, misconfigured},
+		{"empty", holds(""), nil, misconfigured},
+		{"blank", holds(" \n"), nil, misconfigured},
+		{"broken JSON", holds(`{"apiKey":"canary`), nil, misconfigured},
+		{"JSON without apiKey", holds(`{"key":"canary"}`), nil, misconfigured},
+		{"JSON with two apiKeys", holds(`{"apiKey":"canary","apiKey":"canary"}`), nil, misconfigured},
+		{"a number for apiKey", holds(`{"apiKey":7}`), nil, misconfigured},
+		{"a line feed in the key", holds("canary\r\nx: y"), nil, misconfigured},
+		{"a NUL in apiKey", holds(`{"apiKey":"canary\u0000"}`), nil, misconfigured},
+		{"a long key", holds(strings.Repeat("canary", 200)), nil, misconfigured},
+	}
+	names := make([]string, len(faults))
+	for i := range faults {
+		names[i] = faults[i].name
+	}
+	m.rows(t, names, func(t *testing.T, i int) { faults[i].try(t, m) })
+	if followed.Load() > 0 {
+		t.Errorf("%d redirects were followed, with AWS credentials", followed.Load())
+	}
+}
+
+// try meets the fault cold, which is the row itself, and warm.
+func (f secretFault) try(t *testing.T, m *matrix) {
+	r := newRig(t)
+	var broken atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if f.raw == nil || !broken.Load() {
+			r.secrets.ServeHTTP(w, req)
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		f.raw(c)
+	}))
+	t.Cleanup(server.Close)
+	r.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = server.URL
+	breaks := func() {
+		if broken.Store(true); f.do != nil {
+			f.do(r)
+		}
+	}
+	mends := func() {
+		broken.Store(false)
+		r.secrets.Recover()
+		r.secrets.Put(secretID, incodetest.Key)
+		r.incode.SetKey(incodetest.Key)
+	}
+
+	breaks()
+	r.start(t, 5*time.Second)
+	r.check(t, r.session(t, incodetest.FlowID), f.want)
+	mends()
+	r.check(t, r.session(t, incodetest.FlowID), ok)
+	if r.incode.Requests() != 1 {
+		t.Errorf("%d requests went to Incode, want 1", r.incode.Requests())
+	}
+	m.row(t, "warm", func(t *testing.T) {
+		r.incode.SetKey("another")
+		breaks()
+		r.check(t, r.session(t, incodetest.FlowID), f.want)
+		mends()
+		r.check(t, r.session(t, incodetest.FlowID), ok)
+		if r.incode.Requests() != 3 || r.incode.Sessions() != 2 {
+			t.Errorf("%d requests went to Incode and started %d sessions, want 3 and 2", r.incode.Requests(), r.incode.Sessions())
+		}
+	})
+}

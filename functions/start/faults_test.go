@@ -1,0 +1,323 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"omnistart/internal/incode/incodetest"
+)
+
+// TestFaults is the fault matrix. Every row breaks one thing, once, and wants
+// the documented answer before Lambda's deadline, no more requests than
+// documented, no secret in any output, a bounded memory, and the next call
+// answered 200 by the same process.
+func TestFaults(t *testing.T) {
+	m := &matrix{}
+	var wg sync.WaitGroup // rows wait more than they work, so go test's -parallel is too few
+	for name, group := range map[string]func(*testing.T, *matrix){
+		"secret": secretFaults, "incode": incodeFaults, "network": networkFaults,
+	} {
+		wg.Go(func() { t.Run(name, func(t *testing.T) { group(t, m) }) })
+	}
+	wg.Wait()
+	t.Logf("%d faults tried, %d survived, %d lost", m.tried.Load(), m.survived.Load(), m.tried.Load()-m.survived.Load())
+}
+
+type matrix struct{ tried, survived atomic.Int32 }
+
+// row runs and counts one row.
+func (m *matrix) row(t *testing.T, name string, f func(*testing.T)) {
+	m.tried.Add(1)
+	if t.Run(name, f) {
+		m.survived.Add(1)
+	}
+}
+
+// rows runs rows that wait, all at once.
+func (m *matrix) rows(t *testing.T, names []string, f func(t *testing.T, i int)) {
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { m.row(t, name, func(t *testing.T) { f(t, i) }) })
+	}
+	wg.Wait()
+}
+
+// want is the answer to a call that meets a fault.
+type want struct {
+	status int
+	code   string
+	retry  string // Retry-After; 503 alone has it
+}
+
+var (
+	ok              = want{200, "", ""}
+	rejected        = want{502, "incode-rejected", ""}
+	unauthorized    = want{502, "incode-unauthorized", ""}
+	invalidResponse = want{502, "incode-invalid-response", ""}
+	failed          = want{502, "incode-failed", ""}
+	unknown         = want{502, "outcome-unknown", ""}
+	timedOut        = want{504, "incode-timeout", ""}
+	unreached       = want{503, "incode-unavailable", "1"}
+	misconfigured   = want{500, "service-misconfigured", ""}
+	noSecret        = want{503, "secret-unavailable", "1"}
+)
+
+func throttled(seconds string) want { return want{503, "incode-throttled", seconds} }
+
+// perhaps lists the codes after which a session may exist.
+var perhaps = []string{"internal", "incode-invalid-response", "incode-failed", "outcome-unknown", "incode-timeout"}
+
+// maxRSS bounds the memory of the process, the race detector's part included.
+const maxRSS = 128 << 10 // KiB
+
+// check compares an answer.
+func (r *rig) check(t *testing.T, a answer, w want) {
+	t.Helper()
+	if a.status != w.status || a.code != w.code || a.header["Retry-After"] != w.retry {
+		t.Errorf("got %d %s, Retry-After %q; want %d %s, %q", a.status, a.code, a.header["Retry-After"], w.status, w.code, w.retry)
+	}
+	if w.status != 200 && leaked(a.text) != "" {
+		t.Errorf("the answer holds %s: %s", leaked(a.text), a.text)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.Pid()))
+	if err != nil {
+		t.Skipf("the bound on memory needs Linux: %v", err)
+	}
+	var peak int
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	if _, err := fmt.Sscan(after, &peak); err != nil || peak > maxRSS {
+		t.Errorf("the process took %d KiB, want at most %d (%v)", peak, maxRSS, err)
+	}
+}
+
+// leaked returns what a text holds of the things that nobody may see.
+func leaked(text string) string {
+	for _, secret := range []string{"canary", incodetest.Key, "eyJ"} { // JWTs begin with eyJ
+		if strings.Contains(text, secret) {
+			return secret
+		}
+	}
+	return ""
+}
+
+// wire is an Incode that is not bound to HTTP, for what net/http is too polite
+// to send. It answers every request with a session unless it was told otherwise.
+type wire struct {
+	ca          *authority
+	certificate atomic.Pointer[tls.Certificate]
+
+	requests, sessions atomic.Int32 // requests counts those that arrived whole
+
+	accept  chan func(*net.TCPConn) // takes the next connection before TLS
+	open    chan func(peer)         // takes the next connection after TLS
+	request chan func(peer) bool    // takes the next request, and tells whether the connection goes on
+
+	mu   sync.Mutex
+	last peer
+}
+
+// peer is the server's end of a connection.
+type peer struct {
+	net.Conn // TLS
+	tcp      *net.TCPConn
+}
+
+// reset makes the peer forget the connection and say so.
+func (p peer) reset() { _, _ = p.tcp.SetLinger(0), p.tcp.Close() }
+
+// wait returns when the client has left.
+func (p peer) wait() { _, _ = io.Copy(io.Discard, p.Conn) }
+
+// say writes as fast as the client takes it.
+func (p peer) say(text string) { _, _ = io.WriteString(p.Conn, text) }
+
+// newWire returns a server whose certificate is good, and lets r call it. It
+// serves no listener yet.
+func newWire(t *testing.T, r *rig, addr string) *wire {
+	t.Helper()
+	w := &wire{ca: newAuthority(t), accept: make(chan func(*net.TCPConn), 9), open: make(chan func(peer), 9), request: make(chan func(peer) bool, 9)}
+	w.certificate.Store(w.ca.issue(t, "127.0.0.1", time.Now().Add(time.Hour)))
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.ca.der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.env["SSL_CERT_FILE"], r.env["INCODE_BASE_URL"], r.env["INCODE_TIMEOUT"] = roots, "https://"+addr, "3s" // many processes start at once
+	return w
+}
+
+// listenWire returns a server that listens.
+func listenWire(t *testing.T, r *rig) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(t, r, l.Addr().String())
+	w.listen(t, l)
+	return w
+}
+
+func (w *wire) listen(t *testing.T, l net.Listener) {
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go w.serve(c.(*net.TCPConn))
+		}
+	}()
+}
+
+// latest returns the server's end of the newest connection.
+func (w *wire) latest() peer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
+}
+
+func (w *wire) serve(tcp *net.TCPConn) {
+	defer tcp.Close()
+	select {
+	case f := <-w.accept:
+		f(tcp)
+		return
+	default:
+	}
+	server := tls.Server(tcp, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return w.certificate.Load(), nil }})
+	p := peer{server, tcp}
+	w.mu.Lock()
+	w.last = p
+	w.mu.Unlock()
+	if server.Handshake() != nil {
+		return
+	}
+	select {
+	case f := <-w.open:
+		f(p)
+		return
+	default:
+	}
+	for r := bufio.NewReader(p); ; {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, req.Body); err != nil {
+			return
+		}
+		w.requests.Add(1)
+		select {
+		case f := <-w.request:
+			if !f(p) {
+				return
+			}
+		default:
+			p.say(w.session())
+		}
+	}
+}
+
+// session starts a session and returns the reply.
+func (w *wire) session() string {
+	return reply("200 OK", "", fmt.Sprintf(`{"token":"eyJ%d","interviewId":"6a1"}`, w.sessions.Add(1)))
+}
+
+// reply returns a reply of HTTP/1.1; each line of header ends in CRLF.
+func reply(status, header, body string) string {
+	return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s", status, len(body), header, body)
+}
+
+// authority is a certificate authority.
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	der  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{key, cert, der}
+}
+
+// issue returns a certificate for an IP address.
+func (a *authority) issue(t *testing.T, ip string, until time.Time) *tls.Certificate {
+	t.Helper()
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.ParseIP(ip)}, NotAfter: until,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, a.cert, &a.key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: a.key}
+}
+
+// fault is a reply of Incode that breaks something.
+type fault struct {
+	name string
+	act  func(*wire, peer) bool // whether the connection goes on
+	want want
+}
+
+// try meets a fault, and then a good call.
+func (w *wire) try(t *testing.T, r *rig, f fault) {
+	t.Helper()
+	requests, sessions := w.requests.Load(), w.sessions.Load()
+	w.request <- func(p peer) bool { return f.act(w, p) }
+	a := r.session(t, incodetest.FlowID)
+	r.check(t, a, f.want)
+	if n := w.requests.Load() - requests; n != 1 {
+		t.Errorf("%d requests arrived, want 1", n)
+	}
+	if a.status != 200 && w.sessions.Load() > sessions && !slices.Contains(perhaps, a.code) {
+		t.Errorf("%s denies a session that exists", a.code)
+	}
+	w.good(t, r)
+}
+
+// good wants the next call to start a session of its own.
+func (w *wire) good(t *testing.T, r *rig) {
+	t.Helper()
+	requests := w.requests.Load()
+	a := r.session(t, incodetest.FlowID)
+	r.check(t, a, ok)
+	if mine := fmt.Sprintf("eyJ%d", w.sessions.Load()); a.token != mine || w.requests.Load() != requests+1 {
+		t.Errorf("the next call got the token %q with %d requests, want %q with 1", a.token, w.requests.Load()-requests, mine)
+	}
+}
