@@ -234,15 +234,6 @@ func TestRefusedKeyDoesNotFloodSecretsManager(t *testing.T) {
 	}
 }
 
-func TestLambdasDeadlineCutsIncodesTimeout(t *testing.T) {
-	r := newRig(t)
-	r.env["INCODE_TIMEOUT"] = "20s"
-	r.start(t, 2*time.Second)
-	if a := r.session(t, "000000000000000000000408"); a.status != 504 || a.code != "incode-timeout" {
-		t.Errorf("got %+v", a)
-	}
-}
-
 func TestBadEnvironmentIsReportedWhole(t *testing.T) {
 	r := newRig(t)
 	for _, name := range []string{"INCODE_API_KEY_SECRET_ID", "ALLOWED_CONFIGURATION_IDS"} {
