@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
@@ -40,23 +41,23 @@ var (
 )
 
 // Key is one version of the API key. The zero value is no key. Printing,
-// logging or marshalling a Key shows none of it.
+// logging or marshalling a Key, or what holds one, shows none of it.
 type Key struct {
-	value, version string
+	// A handle, since fmt follows no pointer to a string. A Format method would
+	// not do: fmt asks none of an unexported field, such as Store's.
+	value   unique.Handle[string]
+	version string
 }
 
 // NewKey makes a key of a value and the ID of the secret's version that holds it.
-func NewKey(value, version string) Key { return Key{value, version} }
+func NewKey(value, version string) Key { return Key{unique.Make(value), version} }
 
-// Reveal returns the key itself, for the header that carries it and nothing else.
-func (k Key) Reveal() string { return k.value }
+// Reveal returns the key itself, for the header that carries it and nothing
+// else. It panics if there is none.
+func (k Key) Reveal() string { return k.value.Value() }
 
 // Version returns the ID of the secret's version.
 func (k Key) Version() string { return k.version }
-
-// Format keeps the key out of every fmt verb. A String method would not do: %d
-// prints a struct's fields.
-func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[API key]") }
 
 // A SecretGetter reads a secret. [*secretsmanager.Client] is one.
 type SecretGetter interface {
@@ -175,7 +176,7 @@ func (s *Store) fetch(ctx context.Context) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: %w", ErrMisconfigured, err)
 	}
-	return Key{value, *out.VersionId}, nil
+	return NewKey(value, *out.VersionId), nil
 }
 
 // permanent lists the error codes of GetSecretValue, its own and those common

@@ -19,6 +19,7 @@ import (
 
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
+	"omnistart/internal/leaktest"
 )
 
 func TestSessionStarts(t *testing.T) {
@@ -243,9 +244,28 @@ func TestSessionStartedInVainIsNamedInTheLog(t *testing.T) {
 	}
 }
 
+func TestTokenClaimsAndBodyAreNotPrinted(t *testing.T) {
+	payload, err := json.Marshal(event(t, "jwt", `{"configurationId":"canary"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev, err := decodeEvent(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := newResponse(200, "application/json", map[string]string{"token": token})
+	for _, v := range []any{ev, *ev, resp, &resp, []response{resp}, struct{ R response }{resp}} {
+		leaktest.Printed(t, v, "canary")
+	}
+	r := newRig(t)
+	leaktest.Check(t, r.Endpoint, "canary")
+	leaktest.Check(t, exchange{err: &refusal{kind: customerMismatch}}, "canary")
+}
+
 func TestPanicIsAnAnswer(t *testing.T) {
 	for name, value := range map[string]any{
 		"a string": "canary", "an error": errors.New("canary"), "a map": map[string]string{"token": "canary"},
+		"a session": incode.Session{Token: token}, "a request": &incode.StartRequest{ExternalCustomerID: "canary"},
 	} {
 		r := newRig(t, func(context.Context) (incode.Session, error) { panic(value) }, succeed)
 		if resp, body := r.send(t, event(t, "iam", "")); resp.StatusCode != 500 || code(body) != "internal" {

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -134,6 +135,9 @@ type response struct {
 	Headers    headers `json:"headers"`
 	Body       string  `json:"body"`
 }
+
+// Format keeps the token out of what is printed.
+func (r response) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "[response %d]", r.StatusCode) }
 
 type headers struct {
 	ContentType  string `json:"Content-Type"`

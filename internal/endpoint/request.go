@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"mime"
 	"net/url"
@@ -62,6 +63,9 @@ type httpEvent struct {
 	Body            text
 	IsBase64Encoded bool
 }
+
+// Format keeps claims and body out of what is printed.
+func (httpEvent) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[event]") }
 
 // text refuses broken characters, which encoding/json would turn into U+FFFD
 // unseen.

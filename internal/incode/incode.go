@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -41,14 +42,24 @@ type StartRequest struct {
 	CustomFields       map[string]string `json:"customFields,omitempty"`
 }
 
+// Format and LogValue keep the customer out of what is printed and logged.
+func (StartRequest) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[start request]") }
+
+// LogValue is for slog, which would marshal the request.
+func (StartRequest) LogValue() slog.Value { return slog.StringValue("[start request]") }
+
 // Session is a session that Incode has started.
 type Session struct {
 	// Token authorizes every later call for this session. It lives about 90
 	// days and cannot be revoked, so it is neither logged nor kept.
-	Token string
+	Token string `json:"-"`
 	// InterviewID is Incode's name for the session, or "" when the reply has none.
 	InterviewID string
 }
+
+// Format keeps the token out of every fmt verb. A String method would not do:
+// %d prints a struct's fields.
+func (s Session) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "[session %s]", s.InterviewID) }
 
 // Client calls one Incode environment. Use [New]. It is safe for concurrent use.
 type Client struct {

@@ -15,6 +15,7 @@ import (
 
 	"omnistart/internal/apikey"
 	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/leaktest"
 )
 
 var key = apikey.NewKey(incodetest.Key, "v1")
@@ -78,6 +79,21 @@ func TestStartSendsWhatIncodeDocuments(t *testing.T) {
 		default:
 			t.Errorf("unexpected header %s: an Idempotency-Key would make net/http replay", name)
 		}
+	}
+}
+
+func TestTokenAndCustomerAreNeverShown(t *testing.T) {
+	session := Session{Token: "canary-token", InterviewID: "6a1"}
+	request := StartRequest{ExternalCustomerID: "canary-customer", RedirectionURL: "https://canary-url", CustomFields: map[string]string{"canary-name": "canary-value"}}
+	for _, v := range []any{
+		session, &session, []Session{session}, struct{ S Session }{session}, map[Session]Session{session: session},
+		request, &request,
+	} {
+		leaktest.Check(t, v, "canary")
+	}
+	reply := reply{200, http.Header{"X": {"canary"}}, []byte(`{"token":"canary"}`)}
+	for _, v := range []any{&reply, []StartRequest{request}, struct{ R StartRequest }{request}} {
+		leaktest.Printed(t, v, "canary")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -150,6 +151,9 @@ type reply struct {
 	header http.Header
 	body   []byte // up to one byte more than maxReply, or what came of it before an error
 }
+
+// Format keeps the token out of what is printed.
+func (r reply) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "[reply %d]", r.status) }
 
 // roundTrip writes a request and reads the reply. again reports whether the
 // connection can serve another request.
