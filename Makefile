@@ -2,7 +2,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 # The function as it is deployed: static, stripped, without the old RPC mode and without HTTP/2, which it must not speak to Incode.
-BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -ldflags '-s -w'
+# Without the commit, too: sam deploy --guided writes to samconfig.toml, and a changed tree would make another binary of the same code.
+BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: run
 run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and Incode
@@ -25,6 +26,13 @@ bench: ## measure the function beside others, cold, warm, frozen and in a storm 
 	@if command -v npm >/dev/null; then cp -r internal/bench/node $(BENCH)/ && npm ci --silent --prefix $(BENCH)/node; fi
 	@go build -o $(BENCH)/bench ./internal/bench
 	@$(BENCH)/bench -binaries $(BENCH) $(BENCH_FLAGS)
+
+SBOM = .build/sbom
+
+.PHONY: sbom
+sbom: ## list what the function for ARCH is made of, in .build/sbom/bom.json (CycloneDX)
+	@$(MAKE) --no-print-directory build-StartFunction ARTIFACTS_DIR=$(SBOM)
+	@go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -std -short-purls -version "$$(git describe --always --dirty)" -output $(SBOM)/bom.json $(SBOM)/bootstrap
 
 # Deployment. ENV is a section of samconfig.toml: default, staging or prod.
 

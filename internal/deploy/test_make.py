@@ -1,5 +1,7 @@
 """The targets of the Makefile that need no container: what is built for which processor, and the calls to AWS."""
 
+import base64
+import hashlib
 import http.server
 import json
 import re
@@ -7,6 +9,7 @@ import struct
 import subprocess
 import threading
 import urllib.error
+import zipfile
 
 import boto3
 import pytest
@@ -50,9 +53,44 @@ def test_a_missing_tool_is_named_in_one_line(target, tool, tmp_path):
     assert len(lines) == 1 and lines[0].startswith(f"{tool} is missing: "), result.stderr
 
 
+def test_the_bill_of_materials_lists_what_the_binary_holds():
+    made = make("sbom", "ARCH=x86_64")
+    assert made.returncode == 0, made.stderr
+    bom = json.loads((ROOT / ".build/sbom/bom.json").read_text())
+    built = subprocess.run(["go", "version", "-m", ROOT / ".build/sbom/bootstrap"], capture_output=True, text=True, check=True).stdout
+    want = {tuple(fields.split("\t")[:2]) for fields in re.findall(r"^\tdep\t(.*)", built, re.M)}
+    assert len(want) > 9
+    assert {(c["name"], c["version"]) for c in bom["components"]} == want | {("std", re.search(r"go1\S+", built).group())}
+    hashes = {p["name"]: p["value"] for p in bom["metadata"]["properties"]}
+    assert hashes["cdx:gomod:binary:hash:SHA-256"] == hashlib.sha256((ROOT / ".build/sbom/bootstrap").read_bytes()).hexdigest()
+    assert hashes["cdx:gomod:build:env:GOARCH"] == "amd64"
+
+
+@pytest.mark.parametrize(
+    ("deployed", "same"),
+    [({"bootstrap": "built"}, True), ({"bootstrap": "another"}, False), ({"bootstrap": "built", "extension": ""}, False)],
+    ids=["what was built", "another binary", "a file more"],
+)
+def test_the_readme_tells_whether_lambda_runs_what_was_built(deployed, same, tmp_path):
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as package:
+        for name, text in deployed.items():
+            package.writestr(name, text)
+    sha = base64.b64encode(hashlib.sha256((tmp_path / "package.zip").read_bytes()).digest()).decode()
+    (tmp_path / "aws").write_text(
+        "#!/bin/sh\ncase $* in *describe-stacks*omnistart*Alias*) echo arn:live;; "
+        f"*arn:live*Code.Location*) echo file://{tmp_path}/package.zip;; *arn:live*CodeSha256*) echo {sha};; *) exit 1;; esac\n"
+    )
+    (tmp_path / "aws").chmod(0o755)
+    (tmp_path / "make").write_text("#!/bin/sh\nmkdir -p .aws-sam/build/StartFunction && printf built >.aws-sam/build/StartFunction/bootstrap\n")
+    (tmp_path / "make").chmod(0o755)
+    ran = subprocess.run(["bash", "-e", "-c", readme_code("bash")], cwd=tmp_path, env=ENV | {"PATH": f"{tmp_path}:{ENV['PATH']}"}, capture_output=True, text=True)
+    assert ran.stdout.split()[:2] == [sha, sha], ran.stderr
+    assert (ran.returncode == 0, "same" in ran.stdout.split()) == (same, same), ran.stdout
+
+
 def test_help_lists_the_targets():
     listed = set(re.findall(r"^  make ([a-z-]+) ", make("help").stdout, re.M))
-    assert {"build", "validate", "local", "deploy", "set-key", "call", "logs", "delete", "help"} <= listed
+    assert {"build", "validate", "sbom", "local", "deploy", "set-key", "call", "logs", "delete", "help"} <= listed
 
 
 class Api(http.server.BaseHTTPRequestHandler):
