@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,9 +37,10 @@ type Server struct {
 	close   context.CancelFunc
 
 	mu       sync.Mutex // guards everything below
-	key      string
+	keys     []string
 	requests int
 	sessions int
+	byName   map[string][]int // the numbers of a customer's sessions
 	last     Request
 }
 
@@ -53,7 +55,7 @@ type Request struct {
 
 // New returns a server that accepts Key.
 func New() *Server {
-	s := &Server{key: Key}
+	s := &Server{keys: []string{Key}, byName: map[string][]int{}}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
 }
@@ -62,12 +64,12 @@ func New() *Server {
 // server, which waits for them.
 func (s *Server) Close() { s.close() }
 
-// SetKey makes key the only one that is accepted, from the next request on, as
-// a rotation at Incode does.
-func (s *Server) SetKey(key string) {
+// SetKey makes key, and also those beside it, the only ones that are accepted,
+// from the next request on, as a rotation at Incode does.
+func (s *Server) SetKey(key string, also ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.key = key
+	s.keys = append([]string{key}, also...)
 }
 
 // Requests returns how many requests have arrived, whatever became of them.
@@ -86,6 +88,18 @@ func (s *Server) Sessions() int {
 	return s.sessions
 }
 
+// SessionsOf returns the tokens of the sessions that were created for a customer,
+// by externalCustomerId: also of those whose token never reached the caller.
+func (s *Server) SessionsOf(customer string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var tokens []string
+	for _, n := range s.byName[customer] {
+		tokens = append(tokens, token(interviewID(n)))
+	}
+	return tokens
+}
+
 // Last returns the latest request, the zero Request before the first. The
 // caller must not change its maps.
 func (s *Server) Last() Request {
@@ -101,7 +115,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, readErr := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var fields map[string]any
 	jsonErr := json.Unmarshal(body, &fields)
-	key := s.record(Request{Method: r.Method, Path: r.URL.Path, Proto: r.Proto, Header: r.Header.Clone(), Fields: fields})
+	keys := s.record(Request{Method: r.Method, Path: r.URL.Path, Proto: r.Proto, Header: r.Header.Clone(), Fields: fields})
 
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
@@ -117,7 +131,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusUnsupportedMediaType, http.StatusUnsupportedMediaType, "Content type is not supported")
 	case r.Header.Get("Api-Version") != "1.0":
 		writeError(w, http.StatusBadRequest, http.StatusBadRequest, "Header api-version must be 1.0")
-	case r.Header.Get("X-Api-Key") != key:
+	case !slices.Contains(keys, r.Header.Get("X-Api-Key")):
 		writeError(w, http.StatusForbidden, http.StatusForbidden, "API key is missing or invalid")
 	case readErr != nil || jsonErr != nil || fields == nil:
 		writeError(w, http.StatusBadRequest, http.StatusBadRequest, "Malformed JSON request")
@@ -130,13 +144,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// record keeps the request for Last and returns the key that it must carry.
-func (s *Server) record(r Request) (key string) {
+// record keeps the request for Last and returns the keys of which it must carry
+// one.
+func (s *Server) record(r Request) (keys []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests++
 	s.last = r
-	return s.key
+	return s.keys
 }
 
 // start answers a well-formed, authorized call as the flow wants it.

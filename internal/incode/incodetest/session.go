@@ -57,13 +57,19 @@ func (s *Server) newSession(fields map[string]any) session {
 		s.mu.Lock()
 		s.sessions++
 		n := s.sessions
+		if customer, ok := fields["externalCustomerId"].(string); ok {
+			s.byName[customer] = append(s.byName[customer], n)
+		}
 		s.mu.Unlock()
-		reply.InterviewID = fmt.Sprintf("68e3a1b0c4d5e6f7%08x", n)
+		reply.InterviewID = interviewID(n)
 		reply.InterviewCode = fmt.Sprintf("%06X", n)
 	}
 	reply.Token = token(reply.InterviewID)
 	return reply
 }
+
+// interviewID returns the name of the n-th session.
+func interviewID(n int) string { return fmt.Sprintf("68e3a1b0c4d5e6f7%08x", n) }
 
 // token returns a JWT like Incode's, signed with a secret that is no secret. It
 // holds no time of day: Incode's tokens live about 90 days, and these must be
