@@ -27,6 +27,12 @@ bench: ## measure the function beside others, cold, warm, frozen and in a storm 
 	@go build -o $(BENCH)/bench ./internal/bench
 	@$(BENCH)/bench -binaries $(BENCH) $(BENCH_FLAGS)
 
+.PHONY: soak
+soak: ## call the function a million times, faults among the calls (Linux; SOAK_FLAGS='-n 100000')
+	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
+	@go build -o .build/soak ./internal/soak
+	@.build/soak $(SOAK_FLAGS)
+
 SBOM = .build/sbom
 
 .PHONY: sbom
