@@ -23,7 +23,9 @@ const (
 
 	// coolDown is the least time between two loads that find the same version:
 	// a key that Incode refuses must not turn every request into a call to
-	// Secrets Manager. It is also the longest that a rotation can go unseen.
+	// Secrets Manager. It is also the longest that a rotation can go unseen, if a
+	// refusal with another reason came just before: so the old key should outlive
+	// the new one's arrival by this and a load.
 	coolDown = 10 * time.Second
 
 	// maxLength is far above the 40 characters of Incode's keys, and small
