@@ -124,8 +124,8 @@ func retryAfter(err error) int {
 	if !ok {
 		return 1
 	}
-	wish := (upstream.RetryAfter + time.Second - 1) / time.Second
-	return int(min(max(wish, 1), 60))
+	wish := min(max(upstream.RetryAfter, time.Second), time.Minute)
+	return int((wish + time.Second - 1) / time.Second)
 }
 
 // response is an answer in API Gateway's payload format 2.0. CORS headers are

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -33,6 +34,8 @@ func TestUpstreamFaults(t *testing.T) {
 		{name: "throttled", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: 6100 * time.Millisecond})},
 			status: 503, code: "incode-throttled", retryAfter: "7", calls: 1, incode: 429.0},
 		{name: "throttled for long", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: time.Hour})},
+			status: 503, code: "incode-throttled", retryAfter: "60", calls: 1, incode: 429.0},
+		{name: "throttled until the year 9999", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: math.MaxInt64})},
 			status: 503, code: "incode-throttled", retryAfter: "60", calls: 1, incode: 429.0},
 		{name: "throttled until a date that has passed", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: -time.Hour})},
 			status: 503, code: "incode-throttled", retryAfter: "1", calls: 1, incode: 429.0},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"mime"
 	"net/url"
 	"regexp"
 	"slices"
@@ -34,6 +33,8 @@ var (
 	countryCode = regexp.MustCompile(`^[A-Z]{2,3}$`) // ALL among them
 	language    = regexp.MustCompile(`^[a-z]{2,3}-[A-Z]{2}$`)
 	plainKey    = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
+	// Not mime.ParseMediaType, which drops parameters that it cannot put together.
+	jsonInUTF8 = regexp.MustCompile(`^application/json[ \t]*(;[ \t]*(charset=(utf-8|"utf-8"))?[ \t]*)*$`)
 )
 
 func isCustomerID(s string) bool { return len(s) <= 128 && customerID.MatchString(s) }
@@ -140,15 +141,12 @@ func checkRoute(ev *httpEvent) error {
 
 // readBody returns the body of a JSON request, decoded and within bounds.
 func readBody(ev *httpEvent) ([]byte, error) {
-	mediaType, params, err := mime.ParseMediaType(ev.Headers.ContentType)
-	charset, ok := params["charset"]
-	delete(params, "charset")
-	if err != nil || mediaType != "application/json" || len(params) > 0 || ok && !strings.EqualFold(charset, "utf-8") ||
-		ev.Headers.ContentEncoding != "" {
+	if !jsonInUTF8.MatchString(strings.ToLower(ev.Headers.ContentType)) || ev.Headers.ContentEncoding != "" {
 		return nil, &refusal{kind: unsupportedMediaType}
 	}
 	body := []byte(ev.Body)
 	if ev.IsBase64Encoded {
+		var err error
 		if body, err = base64.StdEncoding.DecodeString(string(ev.Body)); err != nil {
 			return nil, &refusal{kind: invalidJSON, reason: "the body is not valid base64"}
 		}

@@ -277,8 +277,9 @@ func refused(r reply, now time.Time) *Error {
 
 // retryAfter reads a Retry-After header: seconds or a date (RFC 9110, 10.2.3).
 func retryAfter(v string, now time.Time) time.Duration {
-	if s, err := strconv.ParseUint(v, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(s) * time.Second // the greatest value if out of range
+	if strings.Trim(v, "0123456789") == "" {
+		s, _ := strconv.ParseUint(v, 10, 32) // the greatest value if out of range
+		return time.Duration(s) * time.Second
 	}
 	if t, err := http.ParseTime(v); err == nil {
 		return t.Sub(now)
