@@ -15,6 +15,18 @@ run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and In
 test: ## run all tests, those of the compiled function among them
 	go test -race -timeout 100s ./...
 
+FUZZTIME ?= 30s
+
+# At the end of its time, go test may fail with a deadline of its own: go.dev/issue/75804, mended in Go 1.27.
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@mkdir -p .build
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' functions internal | sort | while IFS=: read -r file target; do \
+		target=$${target#func }; echo "$${file%/*} $$target"; \
+		{ go test -timeout 0 -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $(FUZZ_FLAGS) "./$${file%/*}" || echo FAILED; } 2>&1 | tee .build/fuzz.log; \
+		! grep -q '^FAILED$$' .build/fuzz.log || grep -q '^    context deadline exceeded$$' .build/fuzz.log || exit 1; \
+	done
+
 BENCH = .build/bench
 
 .PHONY: bench

@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"omnistart/internal/config"
 	"omnistart/internal/incode"
 	"omnistart/internal/leaktest"
 )
@@ -302,32 +299,4 @@ func TestDeadlines(t *testing.T) {
 	if d := left(time.Hour, 2*time.Hour); d > time.Hour-answerReserve || d < time.Hour-time.Minute {
 		t.Errorf("Lambda's deadline leaves no room for the answer: %v", d)
 	}
-}
-
-// FuzzInvoke hands over events that API Gateway would never send.
-func FuzzInvoke(f *testing.F) {
-	for _, name := range []string{"iam", "jwt", "sam-local"} {
-		data, err := os.ReadFile("testdata/" + name + ".json")
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Add([]byte(`{"version":"2.0","routeKey":"POST /omni/start","headers":{"content-type":"application/json"},"body":"e30=","isBase64Encoded":true}`))
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		starter := &starter{answers: []func(context.Context) (incode.Session, error){succeed}}
-		var logged bytes.Buffer
-		e := New(config.Config{CustomerIDClaim: "sub"}, &keys{}, starter, slog.New(slog.NewJSONHandler(&logged, nil)))
-		out, err := e.Invoke(t.Context(), payload)
-		var resp events.APIGatewayV2HTTPResponse
-		if err != nil || json.Unmarshal(out, &resp) != nil || !json.Valid([]byte(resp.Body)) {
-			t.Fatalf("answer %s, %v", out, err)
-		}
-		if resp.StatusCode < 400 || len(starter.got) > 0 { // nothing is on the allow-list
-			t.Fatalf("started a session: %s", out)
-		}
-		if strings.Contains(logged.String(), `"stack":`) {
-			t.Fatalf("panicked: %s", logged.String())
-		}
-	})
 }
