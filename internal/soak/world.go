@@ -75,7 +75,7 @@ func (w *world) env() []string {
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + w.servers[1].URL,
 		"INCODE_API_KEY_SECRET_ID=" + secretID,
 		"INCODE_BASE_URL=" + w.servers[0].URL,
-		"INCODE_TIMEOUT=2s",
+		"INCODE_TIMEOUT=1s",
 		"ALLOWED_CONFIGURATION_IDS=*",
 		"SSL_CERT_FILE=" + filepath.Join(w.dir, "roots.pem"),
 		"SSL_CERT_DIR=/nonexistent",
@@ -135,7 +135,7 @@ var faults = []struct {
 	{1, 130, "{", "invalid-json"},
 	{1, 140, `{"configurationId":1,"uuid":""}`, "validation-failed"},
 	{1, 150, strings.Repeat("x", 9<<10), "body-too-large"},
-	{100, 160, flow(zeros + "0408"), "incode-timeout"}, // each takes the whole timeout
+	{100, 160, flow(zeros + "0408"), "incode-timeout"}, // each takes the whole timeout, which ends before the next drop
 }
 
 func flow(id string) string { return fmt.Sprintf(`{"configurationId":%q}`, id) }
@@ -145,7 +145,7 @@ func flow(id string) string { return fmt.Sprintf(`{"configurationId":%q}`, id) }
 func (w *world) call(i int) call {
 	c := call{flow(incodetest.FlowID), []string{"200"}}
 	for _, f := range faults {
-		if i%1000 == f.at && i/1000%f.every == 0 {
+		if i%1000 == f.at && i/1000%f.every == f.every-1 {
 			c = call{f.body, []string{f.code}}
 		}
 	}
