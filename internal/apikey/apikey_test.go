@@ -159,8 +159,11 @@ func TestRotation(t *testing.T) {
 	if k := refresh(t, store, first); k != first {
 		t.Errorf("nothing has changed, but the key has: %v", k.Version())
 	}
+	if k := refresh(t, store, first); k != first || secrets.Requests() != 2 {
+		t.Errorf("at the same instant: version %s after %d requests, want the first after 2", k.Version(), secrets.Requests())
+	}
 	secrets.Put(name, "second")
-	clock.advance(coolDown - time.Nanosecond)
+	clock.advance(10*time.Second - time.Nanosecond)
 	if k := refresh(t, store, first); k != first || secrets.Requests() != 2 {
 		t.Errorf("within the cool-down: version %s after %d requests, want the first after 2", k.Version(), secrets.Requests())
 	}
@@ -219,7 +222,7 @@ func TestOneRequestEndsAndTheLoadGoesOn(t *testing.T) {
 	release := secrets.Hold()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := store.Get(ctx); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+	if _, err := store.Get(ctx); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) || err.Error() != "the secret is unavailable: context canceled" {
 		t.Errorf("got %v", err)
 	}
 	release()
@@ -261,6 +264,19 @@ func TestFaultsOfSecretsManager(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("text that is no key", func(t *testing.T) {
+		for text, want := range map[string]string{
+			"a b": "the secret is misconfigured: the key holds characters other than visible ASCII",
+			"{":   "the secret is misconfigured: it begins like JSON: not one JSON object and nothing else",
+			"{}":  "the secret is misconfigured: the JSON object has no string apiKey",
+		} {
+			secrets, store, _ := standIn(t)
+			secrets.Put(name, text)
+			if _, err := store.Get(t.Context()); !errors.Is(err, ErrMisconfigured) || err.Error() != want {
+				t.Errorf("%q: got %v", text, err)
+			}
+		}
+	})
 	t.Run("binary", func(t *testing.T) {
 		secrets, store, _ := standIn(t)
 		secrets.PutBinary(name, []byte(canary))
@@ -289,6 +305,9 @@ func TestParse(t *testing.T) {
 		{"a line feed from an editor", "\n " + canary + "\r\n", canary},
 		{"the console's key/value form", `{"apiKey":"` + canary + `"}`, canary},
 		{"white space in both places", " {\"apiKey\" : \" " + canary + "\\n\" , \"other\": 1}\n", canary},
+		{"first and last of visible ASCII", "!~", "!~"},
+		{"1024", strings.Repeat("a", 1024), strings.Repeat("a", 1024)},
+		{"1025", strings.Repeat("a", 1025), ""},
 		{"empty", "", ""},
 		{"white space only", " \n", ""},
 		{"empty object", "{}", ""},
@@ -303,7 +322,6 @@ func TestParse(t *testing.T) {
 		{"line feed inside would split the header", "a\nb", ""},
 		{"space inside", "a b", ""},
 		{"beyond ASCII", "schlüssel", ""},
-		{"too long", strings.Repeat("a", maxLength+1), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -31,7 +31,7 @@ func TestUpstreamFaults(t *testing.T) {
 		{name: "secret slow", getErr: fmt.Errorf("%w: x", apikey.ErrUnavailable), status: 503, code: "secret-unavailable", retryAfter: "1"},
 		{name: "not reached", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.NotSent, Err: cause})},
 			status: 503, code: "incode-unavailable", retryAfter: "1", calls: 1, incode: 0.0},
-		{name: "throttled", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: 6100 * time.Millisecond})},
+		{name: "throttled", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: 6*time.Second + 1})},
 			status: 503, code: "incode-throttled", retryAfter: "7", calls: 1, incode: 429.0},
 		{name: "throttled for long", answers: []func(context.Context) (incode.Session, error){fail(incode.Error{Outcome: incode.Throttled, Status: 429, RetryAfter: time.Hour})},
 			status: 503, code: "incode-throttled", retryAfter: "60", calls: 1, incode: 429.0},
