@@ -71,12 +71,12 @@ func TestFaultsAreInTheLog(t *testing.T) {
 		{"secret missing", apikey.ErrMisconfigured, succeed, iam, "ERROR", "the secret is misconfigured"},
 		{"secret slow", apikey.ErrUnavailable, succeed, iam, "ERROR", "the secret is unavailable"},
 		{"Incode failed", nil, fail(incode.Error{Outcome: incode.Failed, Status: 500}), iam, "ERROR", "Incode failed (HTTP 500)"},
-		{"a nil map", nil, func(context.Context) (incode.Session, error) {
-			var m map[string]int
-			m["canary"] = 1
-			return succeed(t.Context())
+		{"a bug of the runtime's kind", nil, func(ctx context.Context) (incode.Session, error) {
+			var none *incode.Session
+			none.Token = "canary"
+			return succeed(ctx)
 		}, iam,
-			"ERROR", "panic: assignment to entry in nil map"},
+			"ERROR", "panic: runtime error: invalid memory address or nil pointer dereference"},
 		{"no event", nil, succeed, []int{7}, "ERROR", "the event is not of an API Gateway HTTP API"},
 		{"an event of another version", nil, succeed, old, "ERROR", "the event's payload format is not 2.0"},
 	}
