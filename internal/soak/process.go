@@ -55,6 +55,15 @@ func slope(all []sample) float64 {
 	return xy / xx
 }
 
+// mean returns the mean of the memory, in bytes.
+func mean(all []sample) float64 {
+	var sum float64
+	for _, s := range all {
+		sum += s.rss
+	}
+	return sum / float64(len(all))
+}
+
 // most returns the greatest number of descriptors.
 func most(all []sample) int {
 	n := 0
