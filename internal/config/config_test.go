@@ -55,29 +55,37 @@ func TestEveryVariableIsRead(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	tests := []struct{ name, variable, value string }{
-		{"secret missing", "INCODE_API_KEY_SECRET_ID", ""},
-		{"secret with a space", "INCODE_API_KEY_SECRET_ID", "incode key"},
-		{"base URL missing", "INCODE_BASE_URL", ""},
-		{"trailing slash makes //omni/start", "INCODE_BASE_URL", "https://demo-api.incodesmile.com/"},
-		{"path", "INCODE_BASE_URL", "https://demo-api.incodesmile.com/omni"},
-		{"query", "INCODE_BASE_URL", "https://demo-api.incodesmile.com?x"},
-		{"user info", "INCODE_BASE_URL", "https://me:pw@demo-api.incodesmile.com"},
-		{"no scheme", "INCODE_BASE_URL", "demo-api.incodesmile.com"},
-		{"port without a host", "INCODE_BASE_URL", "https://:443"},
-		{"plain http would show the key", "INCODE_BASE_URL", "http://demo-api.incodesmile.com"},
-		{"http to a host that only looks local", "INCODE_BASE_URL", "http://localhost.example.com"},
-		{"no flow allowed", "ALLOWED_CONFIGURATION_IDS", ""},
-		{"only commas", "ALLOWED_CONFIGURATION_IDS", " , "},
-		{"upper-case flow", "ALLOWED_CONFIGURATION_IDS", strings.ToUpper(flow)},
-		{"star beside a flow", "ALLOWED_CONFIGURATION_IDS", flow + ",*"},
-		{"redirect host with a scheme", "ALLOWED_REDIRECT_HOSTS", "https://app.example.com"},
-		{"redirect host with a wildcard", "ALLOWED_REDIRECT_HOSTS", "*.example.com"},
-		{"claim with white space", "CUSTOMER_ID_CLAIM", "sub "},
-		{"neither true nor false", "RETURN_INTERVIEW_ID", "yes"},
-		{"timeout without a unit", "INCODE_TIMEOUT", "10"},
-		{"timeout zero", "INCODE_TIMEOUT", "0s"},
-		{"timeout beyond API Gateway's", "INCODE_TIMEOUT", "30s"},
+	const (
+		secret   = "must be the name or the ARN of the secret that holds the API key"
+		base     = "must be a scheme and a host such as https://demo-api.incodesmile.com, without a path or a trailing slash"
+		plain    = "must be https; http is for a stand-in on loopback or host.docker.internal only"
+		flows    = "must list the configuration IDs that callers may use, or be * to allow every one"
+		duration = "must be a duration such as 10s, above 0 and at most 28s"
+	)
+	tests := []struct{ name, variable, value, want string }{
+		{"secret missing", "INCODE_API_KEY_SECRET_ID", "", secret},
+		{"secret with a space", "INCODE_API_KEY_SECRET_ID", "incode key", secret},
+		{"base URL missing", "INCODE_BASE_URL", "", base},
+		{"trailing slash makes //omni/start", "INCODE_BASE_URL", "https://demo-api.incodesmile.com/", base},
+		{"path", "INCODE_BASE_URL", "https://demo-api.incodesmile.com/omni", base},
+		{"query", "INCODE_BASE_URL", "https://demo-api.incodesmile.com?x", base},
+		{"user info", "INCODE_BASE_URL", "https://me:pw@demo-api.incodesmile.com", base},
+		{"no scheme", "INCODE_BASE_URL", "demo-api.incodesmile.com", base},
+		{"port without a host", "INCODE_BASE_URL", "https://:443", base},
+		{"plain http would show the key", "INCODE_BASE_URL", "http://demo-api.incodesmile.com", plain},
+		{"http to a host that only looks local", "INCODE_BASE_URL", "http://localhost.example.com", plain},
+		{"no flow allowed", "ALLOWED_CONFIGURATION_IDS", "", flows},
+		{"only commas", "ALLOWED_CONFIGURATION_IDS", " , ", flows},
+		{"upper-case flow", "ALLOWED_CONFIGURATION_IDS", flow + "," + strings.ToUpper(flow), "entry 2 must be 24 lower-case hex digits (or the list * alone)"},
+		{"star beside a flow", "ALLOWED_CONFIGURATION_IDS", flow + ",*", "entry 2 must be 24 lower-case hex digits (or the list * alone)"},
+		{"redirect host with a scheme", "ALLOWED_REDIRECT_HOSTS", "https://app.example.com", "entry 1 must be a host name without scheme or path"},
+		{"redirect host with a wildcard", "ALLOWED_REDIRECT_HOSTS", "app.example.com, *.example.com", "entry 2 must be a host name without scheme or path"},
+		{"claim with white space", "CUSTOMER_ID_CLAIM", "sub ", "must not begin or end with white space"},
+		{"neither true nor false", "RETURN_INTERVIEW_ID", "yes", "must be true or false"},
+		{"timeout without a unit", "INCODE_TIMEOUT", "10", duration},
+		{"timeout zero", "INCODE_TIMEOUT", "0s", duration},
+		{"timeout beyond API Gateway's", "INCODE_TIMEOUT", "28.000000001s", duration},
+		{"plain http to an address of the network", "INCODE_BASE_URL", "http://192.0.2.1", plain},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,10 +93,18 @@ func TestFaults(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if got := err.Error(); !strings.HasPrefix(got, tt.variable) || strings.Contains(got, "\n") {
-				t.Errorf("want one fault that names %s, got %q", tt.variable, got)
+			if got, want := err.Error(), tt.variable+" "+tt.want; got != want {
+				t.Errorf("got %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+func TestTimeoutsAtTheirLimits(t *testing.T) {
+	for _, timeout := range []string{"1ns", "28s"} {
+		if _, err := FromEnv(env(map[string]string{"INCODE_TIMEOUT": timeout})); err != nil {
+			t.Errorf("%s: %v", timeout, err)
+		}
 	}
 }
 

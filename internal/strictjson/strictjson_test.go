@@ -45,6 +45,7 @@ func TestRefused(t *testing.T) {
 		{"high surrogate at an odd place", `{"aa":"\ud83d"}`, ErrLoneSurrogate},
 		{"lone surrogate in a key", `{"\uDBFF":1}`, ErrLoneSurrogate},
 		{"nine levels", strings.Repeat(`{"a":`, 9) + "1" + strings.Repeat("}", 9), ErrTooDeep},
+		{"nine levels after many numbers", `{"a":[1,2,3,4,5,6,7,8,9,` + strings.Repeat("[", 7) + strings.Repeat("]", 7) + "]}", ErrTooDeep},
 		{"a thousand arrays", `{"a":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + "}", ErrTooDeep},
 	}
 	for _, tt := range tests {
@@ -70,7 +71,7 @@ func TestAccepted(t *testing.T) {
 		{"same key in different objects", `{"a":{"a":{}}}`, map[string]any{"a": map[string]any{"a": map[string]any{}}}},
 		{"surrogate pair", `{"a":"\uD83D\ude00"}`, map[string]any{"a": "😀"}},
 		{"escaped backslash before u", `{"a":"\\ud83d"}`, map[string]any{"a": `\ud83d`}},
-		{"nine objects and arrays side by side", `{"a":[{},{},{},{},{},{},{},[],[],[]]}`, nil},
+		{"nine objects and arrays side by side", `{"a":[{},{},{},{},{},{},{},[],[],[],[],[],[],[],[],[]]}`, nil},
 		{"eight levels", strings.Repeat(`{"a":`, 8) + "1" + strings.Repeat("}", 8), nil},
 	}
 	for _, tt := range tests {
