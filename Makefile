@@ -27,6 +27,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		! grep -q '^FAILED$$' .build/fuzz.log || grep -q '^    context deadline exceeded$$' .build/fuzz.log || exit 1; \
 	done
 
+.PHONY: contract
+contract: ## hold the contract against the code, the template and the running function (needs Python 3 and npm)
+	@internal/contract/check.sh
+
 .PHONY: mutate
 mutate: ## break the code in every small way and count what the tests notice (half an hour)
 	@go run ./internal/mutate $(MUTATE_FLAGS)

@@ -113,7 +113,7 @@ func FuzzFields(f *testing.F) {
 		return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
 	}
 	plain := func(s string, most int) bool {
-		return len(s) <= most && !slices.ContainsFunc([]rune(s), func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 })
+		return len([]rune(s)) <= most && !slices.ContainsFunc([]rune(s), func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 })
 	}
 	f.Fuzz(func(t *testing.T, name, value string) {
 		lang, land, _ := strings.Cut(value, "-")

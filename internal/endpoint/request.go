@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
@@ -21,6 +22,7 @@ const (
 	path    = "/omni/start" // Incode's own, so that a client only changes its base URL
 	maxBody = 8 << 10
 
+	maxCustomerID   = 128
 	maxURL          = 2048
 	maxCustomFields = 20
 	maxCustomKey    = 64
@@ -37,7 +39,7 @@ var (
 	jsonInUTF8 = regexp.MustCompile(`^application/json[ \t]*(;[ \t]*(charset=(utf-8|"utf-8"))?[ \t]*)*$`)
 )
 
-func isCustomerID(s string) bool { return len(s) <= 128 && customerID.MatchString(s) }
+func isCustomerID(s string) bool { return len(s) <= maxCustomerID && customerID.MatchString(s) }
 
 var (
 	errEvent        = errors.New("the event is not of an API Gateway HTTP API")
@@ -248,13 +250,13 @@ func (v *violations) customFields(key string, value any) map[string]string {
 	}
 	fields := make(map[string]string, len(object))
 	for _, name := range sortedKeys(object) {
-		if name == "" || len(name) > maxCustomKey || strings.ContainsFunc(name, unicode.IsControl) {
-			v.add("A name must be 1 to 64 bytes without control characters.", key)
+		if name == "" || utf8.RuneCountInString(name) > maxCustomKey || strings.ContainsFunc(name, unicode.IsControl) {
+			v.add("A name must be 1 to 64 characters without control characters.", key)
 			continue
 		}
 		s, ok := object[name].(string)
-		if !ok || len(s) > maxCustomValue || strings.ContainsFunc(s, unicode.IsControl) {
-			v.add("Must be a string of at most 256 bytes without control characters.", key, name)
+		if !ok || utf8.RuneCountInString(s) > maxCustomValue || strings.ContainsFunc(s, unicode.IsControl) {
+			v.add("Must be a string of at most 256 characters without control characters.", key, name)
 			continue
 		}
 		fields[name] = s
