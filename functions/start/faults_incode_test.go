@@ -31,7 +31,7 @@ func incodeFaults(t *testing.T, m *matrix) {
 			t.Error("a redirect was followed")
 		}
 	}()
-	r := newRig(t)
+	r := m.rig(t)
 	w := listenWire(t, r)
 	r.start(t, 5*time.Second)
 	for _, f := range slices.Concat(statusFaults(), redirectFaults(elsewhere.Addr().String()), bodyFaults(), framingFaults()) {
@@ -44,7 +44,7 @@ func incodeFaults(t *testing.T, m *matrix) {
 		names[i] = slow[i].name
 	}
 	m.rows(t, names, func(t *testing.T, i int) {
-		r := newRig(t)
+		r := m.rig(t)
 		w := listenWire(t, r)
 		r.start(t, 5*time.Second)
 		w.try(t, r, slow[i])
@@ -139,9 +139,10 @@ func bodyFaults() (faults []fault) {
 		{"66 KiB", `{"token":"eyJcanary"}` + strings.Repeat(" ", 66<<10), invalidResponse},
 		{"8 MiB", `{"token":"eyJcanary"}` + strings.Repeat(" ", 8<<20), invalidResponse},
 	} {
+		text := reply("200 OK", "Content-Type: application/json\r\n", b.body)
 		faults = append(faults, fault{"200 with " + b.name, func(w *wire, p peer) bool {
 			w.sessions.Add(1)
-			p.say(reply("200 OK", "Content-Type: application/json\r\n", b.body))
+			p.say(text)
 			return true
 		}, b.want})
 	}

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"omnistart/internal/incode/incodetest"
 )
 
 // networkFaults are those of the way to Incode. Each has a process of its own,
@@ -34,11 +32,11 @@ func networkFaults(t *testing.T, m *matrix) {
 
 	rows := []struct {
 		name     string
-		accept   func(*net.TCPConn) // thrice: by the init, the request, and its second try
-		open     func(peer)         // once, after the init's connection has been reset
+		accept   func(*net.TCPConn) // by the init, each request, and its second try
+		open     func(peer)         // once for each request, after the init's connection has been reset
 		request  func(peer)
 		want     want
-		requests int32
+		requests int // of each call
 	}{
 		{"reset before TLS", reset, nil, nil, unreached, 0},
 		{"closed before TLS", says(""), nil, nil, unreached, 0},
@@ -64,24 +62,26 @@ func networkFaults(t *testing.T, m *matrix) {
 	}
 	m.rows(t, names, func(t *testing.T, i int) {
 		row := rows[i]
-		r := newRig(t)
+		r := m.rig(t)
 		w := listenWire(t, r)
-		for range 3 {
+		for range 1 + 2*r.callers {
 			if row.accept != nil {
 				w.accept <- row.accept
 			}
 		}
 		if row.open != nil {
 			w.accept <- reset
-			w.open <- row.open
+			for range r.callers {
+				w.open <- row.open
+			}
 		}
 		if row.request != nil {
-			w.request <- func(p peer) bool { row.request(p); return false }
+			w.next(r.callers, func(p peer) bool { row.request(p); return false })
 		}
 		r.start(t, 5*time.Second)
-		r.check(t, r.session(t, incodetest.FlowID), row.want)
-		if w.requests.Load() != row.requests {
-			t.Errorf("%d requests arrived, want %d", w.requests.Load(), row.requests)
+		r.meet(t, row.want)
+		if n := int(w.requests.Load()); n != row.requests*r.callers {
+			t.Errorf("%d requests arrived, want %d", n, row.requests*r.callers)
 		}
 		for range len(w.accept) { // those of a second try that there was no time for
 			<-w.accept
@@ -91,19 +91,19 @@ func networkFaults(t *testing.T, m *matrix) {
 
 	m.row(t, "refused", func(t *testing.T) {
 		fd, addr := bound(t)
-		r := newRig(t)
+		r := m.rig(t)
 		w := newWire(t, r, addr)
 		r.start(t, 5*time.Second)
-		r.check(t, r.session(t, incodetest.FlowID), unreached)
+		r.meet(t, unreached)
 		w.listen(t, listenOn(t, fd))
 		w.good(t, r)
 	})
 	m.row(t, "no such host", func(t *testing.T) { // which stays so
-		r := newRig(t)
+		r := m.rig(t)
 		r.env["INCODE_BASE_URL"] = "https://incode.invalid"
 		r.start(t, 5*time.Second)
 		for range 2 {
-			r.check(t, r.session(t, incodetest.FlowID), unreached)
+			r.meet(t, unreached)
 		}
 	})
 	certificateFaults(t, m)
@@ -151,11 +151,11 @@ func certificateFaults(t *testing.T, m *matrix) {
 		"unknown authority":      func(t *testing.T, _ *wire) *tls.Certificate { return newAuthority(t).issue(t, "127.0.0.1", tomorrow) },
 	} {
 		m.row(t, name, func(t *testing.T) {
-			r := newRig(t)
+			r := m.rig(t)
 			w := listenWire(t, r)
 			good := w.certificate.Swap(certificate(t, w))
 			r.start(t, 5*time.Second)
-			r.check(t, r.session(t, incodetest.FlowID), unreached)
+			r.meet(t, unreached)
 			if w.requests.Load() != 0 {
 				t.Error("the key went to a stranger")
 			}
@@ -165,8 +165,9 @@ func certificateFaults(t *testing.T, m *matrix) {
 	}
 }
 
-// restFaults befall a connection while Lambda has the process frozen. The first
-// is the one that the init has opened. No caller may notice.
+// restFaults befall all connections while Lambda has the process frozen, or, as
+// it freezes none that takes many calls, while that waits. The first is the one
+// that the init has opened. No caller may notice.
 func restFaults(t *testing.T, m *matrix) {
 	stolen := reply("200 OK", "", `{"token":"eyJcanary"}`)
 	for name, happens := range map[string]func(peer){
@@ -180,18 +181,17 @@ func restFaults(t *testing.T, m *matrix) {
 		"garbage for TLS at rest":    func(p peer) { _, _ = io.WriteString(p.tcp, "eyJcanary") },
 	} {
 		m.row(t, name, func(t *testing.T) {
-			r := newRig(t)
+			r := m.rig(t)
 			w := listenWire(t, r)
 			r.start(t, 5*time.Second)
 			for range 20 {
-				if err := r.Freeze(t.Context()); err != nil {
-					t.Fatal(err)
+				if r.concurrency == 1 {
+					if err := r.Freeze(t.Context()); err != nil {
+						t.Fatal(err)
+					}
 				}
-				happens(w.latest())
+				w.each(happens)
 				w.good(t, r)
-			}
-			if w.sessions.Load() != 20 {
-				t.Errorf("%d sessions, want 20", w.sessions.Load())
 			}
 		})
 	}

@@ -102,7 +102,8 @@ func secretFaults(t *testing.T, m *matrix) {
 
 // try meets the fault cold, which is the row itself, and warm.
 func (f secretFault) try(t *testing.T, m *matrix) {
-	r := newRig(t)
+	r := m.rig(t)
+	n := r.callers
 	var broken atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if f.raw == nil || !broken.Load() {
@@ -134,20 +135,20 @@ func (f secretFault) try(t *testing.T, m *matrix) {
 
 	breaks()
 	r.start(t, 5*time.Second)
-	r.check(t, r.session(t, incodetest.FlowID), f.want)
+	r.meet(t, f.want)
 	mends()
-	r.check(t, r.session(t, incodetest.FlowID), ok)
-	if r.incode.Requests() != 1 {
-		t.Errorf("%d requests went to Incode, want 1", r.incode.Requests())
+	r.meet(t, ok)
+	if r.incode.Requests() != n {
+		t.Errorf("%d requests went to Incode, want %d", r.incode.Requests(), n)
 	}
 	m.row(t, "warm", func(t *testing.T) {
 		r.incode.SetKey("another")
 		breaks()
-		r.check(t, r.session(t, incodetest.FlowID), f.want)
+		r.meet(t, f.want)
 		mends()
-		r.check(t, r.session(t, incodetest.FlowID), ok)
-		if r.incode.Requests() != 3 || r.incode.Sessions() != 2 {
-			t.Errorf("%d requests went to Incode and started %d sessions, want 3 and 2", r.incode.Requests(), r.incode.Sessions())
+		r.meet(t, ok)
+		if r.incode.Requests() != 3*n || r.incode.Sessions() != 2*n {
+			t.Errorf("%d requests went to Incode and started %d sessions, want %d and %d", r.incode.Requests(), r.incode.Sessions(), 3*n, 2*n)
 		}
 	})
 }

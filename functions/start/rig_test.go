@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,9 +44,10 @@ type rig struct {
 	server  *httptest.Server
 	secrets *secretsmanagertest.Server
 	env     map[string]string
-	// concurrency is how many requests the process has at a time; 0 means 1.
-	concurrency int
-	output      *runtimeapitest.Output // all that the process prints
+	// concurrency is how many requests the process has at a time, and callers how
+	// many of them meet makes at once; 0 means 1.
+	concurrency, callers int
+	output               *runtimeapitest.Output // all that the process prints
 
 	connections, secretsConnections atomic.Int32 // that Incode and Secrets Manager have seen
 }
@@ -180,6 +182,21 @@ func (r *rig) invoke(t *testing.T, payload []byte) answer {
 func (r *rig) session(t *testing.T, flow string) answer {
 	t.Helper()
 	return r.post(t, fmt.Sprintf(`{"configurationId":%q,"externalCustomerId":%q}`, flow, customer))
+}
+
+// meet makes the calls of all callers at once, checks and returns the answers.
+func (r *rig) meet(t *testing.T, w want) []answer {
+	t.Helper()
+	answers := make([]answer, max(1, r.callers))
+	var wg sync.WaitGroup
+	for i := range answers {
+		wg.Go(func() { answers[i] = r.session(t, incodetest.FlowID) })
+	}
+	wg.Wait()
+	for _, a := range answers {
+		r.check(t, a, w)
+	}
+	return answers
 }
 
 // lines returns the log lines of requests.
