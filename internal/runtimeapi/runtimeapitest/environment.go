@@ -91,7 +91,10 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 		_ = listener.Close()
 		return nil, fmt.Errorf("runtimeapitest: %w", err)
 	}
-	e.server = &http.Server{Handler: e.routes(), ReadHeaderTimeout: time.Second}
+	// A timeout that is as good as none: on a busy machine, seconds pass between a
+	// function's opening a connection and its first request. When that meets a
+	// closed one, aws-lambda-go ends the process.
+	e.server = &http.Server{Handler: e.routes(), ReadHeaderTimeout: time.Hour}
 	go func() { _ = e.server.Serve(listener) }() // ends with close
 	go func() {
 		_ = e.cmd.Wait() // ProcessState says the same
