@@ -3,16 +3,62 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 )
 
 // sample is the state of the process after so many calls.
 type sample struct {
-	calls, rss           float64 // rss in bytes
+	calls, rss, live     float64 // the last two in bytes
 	threads, descriptors int
+}
+
+func rss(s sample) float64  { return s.rss }
+func live(s sample) float64 { return s.live }
+
+// heap reads a function's standard error for what GODEBUG=gctrace=1 makes Go
+// print after each collection, such as
+//
+//	gc 7 @0.1s 2%: 0.02+1.1+0.01 ms clock, …, 4->5->2 MB, 5 MB goal, …
+//
+// where the third size is what is in use. It is safe for concurrent use.
+type heap struct {
+	mu   sync.Mutex
+	line []byte // the last, not yet ended
+	size float64
+}
+
+func (h *heap) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.line = append(h.line, p...)
+	for {
+		line, rest, ok := bytes.Cut(h.line, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		if m := inUse.FindSubmatch(line); m != nil {
+			size, _ := strconv.Atoi(string(m[1]))
+			h.size = float64(size << 20)
+		}
+		h.line = rest
+	}
+}
+
+var inUse = regexp.MustCompile(`^gc .*->([0-9]+) MB,`)
+
+// live returns the heap in use after the last collection, in bytes, rounded down
+// to MiB.
+func (h *heap) live() float64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.size
 }
 
 // look reads the state of a process.
@@ -38,15 +84,11 @@ func look(pid int) (sample, error) {
 }
 
 // slope fits a line by least squares and returns the bytes that each call adds.
-func slope(all []sample) float64 {
-	var x, y, xy, xx float64
-	n := float64(len(all))
+func slope(all []sample, of func(sample) float64) float64 {
+	var xy, xx float64
+	x, y := mean(all, func(s sample) float64 { return s.calls }), mean(all, of)
 	for _, s := range all {
-		x += s.calls / n
-		y += s.rss / n
-	}
-	for _, s := range all {
-		xy += (s.calls - x) * (s.rss - y)
+		xy += (s.calls - x) * (of(s) - y)
 		xx += (s.calls - x) * (s.calls - x)
 	}
 	if xx == 0 {
@@ -55,13 +97,11 @@ func slope(all []sample) float64 {
 	return xy / xx
 }
 
-// mean returns the mean of the memory, in bytes.
-func mean(all []sample) float64 {
-	var sum float64
+func mean(all []sample, of func(sample) float64) (m float64) {
 	for _, s := range all {
-		sum += s.rss
+		m += of(s) / float64(len(all))
 	}
-	return sum / float64(len(all))
+	return m
 }
 
 // most returns the greatest number of descriptors.

@@ -76,6 +76,7 @@ func (w *world) env() []string {
 		"INCODE_API_KEY_SECRET_ID=" + secretID,
 		"INCODE_BASE_URL=" + w.servers[0].URL,
 		"INCODE_TIMEOUT=1s",
+		"GODEBUG=gctrace=1", // for heap
 		"ALLOWED_CONFIGURATION_IDS=*",
 		"SSL_CERT_FILE=" + filepath.Join(w.dir, "roots.pem"),
 		"SSL_CERT_DIR=/nonexistent",
