@@ -29,7 +29,7 @@ import (
 	"omnistart/internal/incode/incodetest"
 )
 
-var together = flag.Int("together", 4, "calls that meet each fault at once in TestFaults/32, at most 32")
+var together = flag.Int("together", 4, "calls that meet a fault at once in TestFaults/32 and TestDeadlines/32, at most 32")
 
 // TestFaults is the fault matrix. Every row breaks one thing, once, and wants
 // the documented answer before Lambda's deadline, no more requests than
