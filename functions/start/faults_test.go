@@ -38,19 +38,23 @@ var together = flag.Int("together", 4, "calls that meet a fault at once in TestF
 // process that takes 32, where many meet the fault at once: each of them has to
 // get what a single one gets.
 func TestFaults(t *testing.T) {
+	var wg sync.WaitGroup // rows wait more than they work, so go test's -parallel is too few
 	for _, m := range []*matrix{{concurrency: 1, callers: 1}, {concurrency: 32, callers: *together}} {
 		m.slots = make(chan struct{}, min(16, 64/m.callers))
-		t.Run(fmt.Sprint(m.concurrency), func(t *testing.T) {
-			var wg sync.WaitGroup // rows wait more than they work, so go test's -parallel is too few
-			for name, group := range map[string]func(*testing.T, *matrix){
-				"secret": secretFaults, "incode": incodeFaults, "network": networkFaults,
-			} {
-				wg.Go(func() { t.Run(name, func(t *testing.T) { group(t, m) }) })
-			}
-			wg.Wait()
-			t.Logf("%d faults tried by %d at once, %d survived, %d lost", m.tried.Load(), m.callers, m.survived.Load(), m.tried.Load()-m.survived.Load())
+		wg.Go(func() {
+			t.Run(fmt.Sprint(m.concurrency), func(t *testing.T) {
+				var wg sync.WaitGroup
+				for name, group := range map[string]func(*testing.T, *matrix){
+					"secret": secretFaults, "incode": incodeFaults, "network": networkFaults,
+				} {
+					wg.Go(func() { t.Run(name, func(t *testing.T) { group(t, m) }) })
+				}
+				wg.Wait()
+				t.Logf("%d faults tried by %d at once, %d survived, %d lost", m.tried.Load(), m.callers, m.survived.Load(), m.tried.Load()-m.survived.Load())
+			})
 		})
 	}
+	wg.Wait()
 }
 
 type matrix struct {
