@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -31,10 +30,6 @@ const (
 	secretID = "incode/api-key"
 	customer = "canary-customer-42"
 )
-
-// concurrent makes every process of these tests take 32 requests at a time, as on
-// Lambda Managed Instances.
-var concurrent = flag.Bool("concurrent", false, "set AWS_LAMBDA_MAX_CONCURRENCY to 32")
 
 // rig is the function and the two services that it meets. Incode is TLS, as it
 // is in the world.
@@ -95,9 +90,6 @@ func newRig(t testing.TB) *rig {
 		"AWS_LAMBDA_FUNCTION_NAME":         "start",
 		"SSL_CERT_FILE":                    roots,
 		"SSL_CERT_DIR":                     t.TempDir(),
-	}
-	if *concurrent {
-		r.concurrency = 32
 	}
 	return r
 }
