@@ -6,10 +6,10 @@ SHELL := /bin/sh
 BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: run
-run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and Incode
+run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and Incode; CORS names the origins of your pages
 	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
 	@go build -o .build/local ./internal/local
-	@.build/local .build/bootstrap
+	@.build/local . .build/bootstrap env CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
 
 .PHONY: test
 test: ## run all tests, those of the compiled function among them

@@ -26,6 +26,10 @@ import (
 // maxBody is an HTTP API's limit for a request body.
 const maxBody = 10 << 20
 
+// ClaimsHeader is a header whose value, a JSON object, stands for the claims of
+// an access token. The function does not get it.
+const ClaimsHeader = "X-Local-Claims"
+
 // Error is a request that API Gateway answers by itself: the function never
 // sees it.
 type Error struct {
@@ -41,11 +45,12 @@ func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message
 //
 // An Authorization header of the form "Bearer JWT" takes the way of a JWT
 // authorizer, with one difference: the token is decoded and NOT verified,
-// neither signature nor issuer, audience, scopes or expiry. It serves to try
-// out what the function makes of claims, and must never stand between the
-// internet and anything.
+// neither signature nor issuer, audience, scopes or expiry. The header
+// [ClaimsHeader] names claims without a token. Both serve to try out what the
+// function makes of claims, and must never stand between the internet and
+// anything.
 func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, error) {
-	claims, err := claims(r.Header.Get("Authorization"))
+	claims, err := claims(r.Header)
 	if err != nil {
 		return events.APIGatewayV2HTTPRequest{}, err
 	}
@@ -136,6 +141,7 @@ func headers(r *http.Request) map[string]string {
 		h[strings.ToLower(name)] = value
 	}
 	delete(h, "cookie")
+	delete(h, strings.ToLower(ClaimsHeader))
 	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		h["x-forwarded-for"] = ip
 	}
@@ -164,23 +170,27 @@ func cookies(h http.Header) []string {
 	return cookies
 }
 
-// claims returns the claims of a bearer token, each as the string that API
-// Gateway makes of it, or nil when there is no bearer token.
-func claims(authorization string) (map[string]string, error) {
-	scheme, token, _ := strings.Cut(authorization, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, nil
-	}
+// claims returns the claims of [ClaimsHeader] or of a bearer token, each as the
+// string that API Gateway makes of it, or nil when there is neither.
+func claims(h http.Header) (map[string]string, error) {
 	unauthorized := &Error{http.StatusUnauthorized, "Unauthorized"}
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return nil, unauthorized
+	payload := h.Get(ClaimsHeader)
+	if payload == "" {
+		scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return nil, nil
+		}
+		parts := strings.Split(token, ".")
+		if len(parts) != 3 {
+			return nil, unauthorized
+		}
+		decoded, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err != nil {
+			return nil, unauthorized
+		}
+		payload = string(decoded)
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return nil, unauthorized
-	}
-	decoder := json.NewDecoder(strings.NewReader(string(payload)))
+	decoder := json.NewDecoder(strings.NewReader(payload))
 	decoder.UseNumber() // 1764000000 must not become 1.764e+09
 	var values map[string]any
 	if err := decoder.Decode(&values); err != nil || values == nil {

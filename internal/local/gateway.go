@@ -20,9 +20,12 @@ import (
 // There is one execution environment, so requests wait for one another where
 // Lambda would start a second one.
 type gateway struct {
+	log   *functionLog
+	out   io.Writer
+	parts *coldStart
+
+	serving  sync.RWMutex // held for reading while the function answers
 	function *runtimeapitest.Function
-	log      *functionLog
-	out      io.Writer
 
 	printing sync.WaitGroup
 	mu       sync.Mutex // held while a line is printed
@@ -43,7 +46,7 @@ func (g *gateway) handler(ctx context.Context) http.Handler {
 			g.print("%d no event: %v", apigateway.Refuse(w, err), err)
 			return
 		}
-		result, err := g.function.Invoke(ctx, payload)
+		result, err := g.invoke(ctx, payload)
 		if ctx.Err() != nil {
 			panic(http.ErrAbortHandler) // the server is closing
 		}
@@ -56,6 +59,28 @@ func (g *gateway) handler(ctx context.Context) http.Handler {
 		// wait for it.
 		g.printing.Go(func() { g.report(status, result) })
 	})
+}
+
+func (g *gateway) invoke(ctx context.Context, payload []byte) (runtimeapitest.Result, error) {
+	g.serving.RLock()
+	defer g.serving.RUnlock()
+	return g.function.Invoke(ctx, payload)
+}
+
+// replace puts another function in the place of the present one, once that has
+// answered what it has begun, and closes it.
+func (g *gateway) replace(next *runtimeapitest.Function) {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	g.function.Close()
+	g.function = next
+}
+
+// close closes the function.
+func (g *gateway) close() {
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	g.function.Close()
 }
 
 // report prints the line for a request that the function answered. Its time is
@@ -72,7 +97,7 @@ func (g *gateway) report(status int, result runtimeapitest.Result) {
 	}
 	start := "warm"
 	if result.InitDuration > 0 {
-		start = fmt.Sprintf("cold start %.0f ms", ms(result.InitDuration))
+		start = fmt.Sprintf("cold start %.0f ms%s", ms(result.InitDuration), g.parts)
 	}
 	if line.IncodeMs > 0 {
 		start = fmt.Sprintf("Incode %.0f ms, %s", line.IncodeMs, start)

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -46,8 +47,13 @@ func main() {
 // run serves until ctx ends, which is no error. What the user is to see goes to
 // stdout, what the function prints to stderr.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
-	if len(args) != 1 {
-		return errors.New("usage: local BOOTSTRAP")
+	if len(args) < 2 {
+		return errors.New("usage: local PROJECT BOOTSTRAP [COMMAND THAT BUILDS IT]")
+	}
+	project, bootstrap, build := args[0], args[1], args[2:]
+	cors, err := templateCORS(filepath.Join(project, "template.yaml"), cmp.Or(getenv("CORS"), "http://localhost:8080"))
+	if err != nil {
+		return err
 	}
 	port := cmp.Or(getenv("PORT"), "3000")
 	listener, err := net.Listen("tcp", net.JoinHostPort("localhost", port))
@@ -65,24 +71,44 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	defer rig.close()
 	log := newFunctionLog(stderr)
-	function, err := runtimeapitest.Start(ctx, runtimeapitest.Config{
-		Bootstrap: args[0],
-		Env:       rig.env,
-		Timeout:   functionTimeout,
-		Stdout:    log,
-		Stderr:    stderr,
-	})
+	start := func() (*runtimeapitest.Function, error) {
+		rig.parts.begin()
+		return runtimeapitest.Start(ctx, runtimeapitest.Config{
+			Bootstrap: bootstrap,
+			Env:       rig.env,
+			Timeout:   functionTimeout,
+			Stdout:    log,
+			Stderr:    stderr,
+		})
+	}
+	function, err := start()
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("the function cannot start: %w", err)
 	}
-	defer function.Close()
-
-	gateway := &gateway{function: function, log: log, out: stdout}
+	gateway := &gateway{function: function, log: log, out: stdout, parts: &rig.parts}
+	defer gateway.close()
+	if len(build) > 0 {
+		changes, err := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))
+		if err != nil {
+			return err
+		}
+		go func() {
+			for range changes {
+				gateway.rebuild(ctx, build, start)
+			}
+		}()
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", gateway.handler(ctx))
+	mux.HandleFunc("GET /problems/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/markdown; charset=utf-8")
+		http.ServeFile(w, r, filepath.Join(project, "functions/start/PROBLEMS.md"))
+	})
 	server := &http.Server{
-		Handler:           gateway.handler(ctx),
+		Handler:           cors.Handler(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		MaxHeaderBytes:    10 << 10, // an HTTP API's limit
 	}
@@ -109,6 +135,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 type rig struct {
 	env     []string
 	realURL string // of the real Incode; empty with the stand-in
+	parts   coldStart
 	closers []func()
 }
 
@@ -117,7 +144,10 @@ type rig struct {
 func newRig(getenv func(string) string) (*rig, error) {
 	r := &rig{}
 	secrets := secretsmanagertest.New()
-	secretsURL, err := r.serve(secrets)
+	secretsURL, err := r.serve(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		secrets.ServeHTTP(w, req)
+		r.parts.secret()
+	}), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +159,7 @@ func newRig(getenv func(string) string) (*rig, error) {
 	} else {
 		incode := incodetest.New()
 		incode.Latency = incodeLatency
-		if incodeURL, err = r.serve(incode); err != nil {
+		if incodeURL, err = r.serve(incode, r.parts.dialled); err != nil {
 			r.close()
 			return nil, err
 		}
@@ -142,12 +172,12 @@ func newRig(getenv func(string) string) (*rig, error) {
 
 // serve starts a server on a free port of the loopback interface and returns
 // its base URL.
-func (r *rig) serve(handler http.Handler) (url string, err error) {
+func (r *rig) serve(handler http.Handler, state func(net.Conn, http.ConnState)) (url string, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("starting a stand-in: %w", err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ConnState: state}
 	go func() { _ = server.Serve(listener) }() // ends with close
 	r.closers = append(r.closers, func() { _ = server.Close() })
 	return "http://" + listener.Addr().String(), nil

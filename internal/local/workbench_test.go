@@ -1,0 +1,162 @@
+//go:build unix
+
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"omnistart/internal/apigateway"
+	"omnistart/internal/incode/incodetest"
+)
+
+// do sends a request to a path of the program and returns the response and its
+// body.
+func (p *program) do(t *testing.T, method, path, body string, header map[string]string) (*http.Response, string) {
+	t.Helper()
+	url := strings.TrimSuffix(regexp.MustCompile(`http://\S+`).FindString(p.curl), "/omni/start") + path
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range header {
+		r.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+// unread starts a program whose lines nobody reads.
+func unread(t *testing.T, shell map[string]string) *program {
+	t.Helper()
+	p := start(t, shell)
+	go func() {
+		for p.lines.Scan() { // a line that nobody takes would hold up the next
+		}
+	}()
+	return p
+}
+
+const good = `{"configurationId":"` + incodetest.FlowID + `","externalCustomerId":"customer-42"}`
+
+func TestPagesOfListedOriginsMayCall(t *testing.T) {
+	p := unread(t, map[string]string{"CORS": "http://localhost:5173,https://app.example.com"})
+	for _, tt := range []struct{ origin, method, header, want string }{
+		{"http://localhost:5173", "POST", "authorization,content-type", "http://localhost:5173"},
+		{"https://app.example.com", "POST", "content-type", "https://app.example.com"},
+		{"http://localhost:8080", "POST", "content-type", ""},
+		{"https://app.example.com", "PUT", "content-type", ""},
+		{"https://app.example.com", "POST", "x-api-key", ""},
+	} {
+		resp, _ := p.do(t, "OPTIONS", "/omni/start", "", map[string]string{
+			"Origin": tt.origin, "Access-Control-Request-Method": tt.method, "Access-Control-Request-Headers": tt.header,
+		})
+		if resp.StatusCode != 204 || resp.Header.Get("Access-Control-Allow-Origin") != tt.want {
+			t.Errorf("preflight of %+v: %d %v", tt, resp.StatusCode, resp.Header)
+		}
+		if maxAge := resp.Header.Get("Access-Control-Max-Age"); tt.want != "" && maxAge != "3600" {
+			t.Errorf("Max-Age %s, not the template's", maxAge)
+		}
+	}
+	for _, body := range []string{good, "{"} { // a page must be able to read a problem
+		resp, text := p.do(t, "POST", "/omni/start", body, map[string]string{"Origin": "http://localhost:5173", "Content-Type": "application/json"})
+		if resp.Header.Get("Access-Control-Allow-Origin") != "http://localhost:5173" || resp.Header.Get("Access-Control-Expose-Headers") != "Retry-After" {
+			t.Errorf("%d %s %v", resp.StatusCode, text, resp.Header)
+		}
+	}
+}
+
+func TestTemplateWithoutCORS(t *testing.T) {
+	for _, text := range []string{"", "Resources: {Api: {Properties: {CorsConfiguration: !If [a]}}}", "Resources: {Api: {Properties: {CorsConfiguration: !If [a, [b], c]}}}", "%"} {
+		name := filepath.Join(t.TempDir(), "template.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := templateCORS(name, ""); err == nil {
+			t.Errorf("took %q", text)
+		}
+	}
+	if _, err := templateCORS("testdata/none", ""); err == nil {
+		t.Error("took a template that is not there")
+	}
+}
+
+func TestClaimsWithoutAnIdentityProvider(t *testing.T) {
+	p := unread(t, nil)
+	for claims, want := range map[string]int{`{"sub":"customer-42"}`: 200, `{"sub":"customer-7"}`: 403, `{"email":"x"}`: 403, "nonsense": 401} {
+		resp, text := p.do(t, "POST", "/omni/start", good, map[string]string{"Content-Type": "application/json", apigateway.ClaimsHeader: claims})
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d %s, want %d", claims, resp.StatusCode, text, want)
+		}
+	}
+}
+
+func TestTheTypeOfAProblemLeadsToTheCatalogue(t *testing.T) {
+	p := unread(t, nil)
+	if resp, text := p.do(t, "GET", "/problems/outcome-unknown", "", nil); resp.StatusCode != 200 || !strings.Contains(text, "\n## outcome-unknown\n") {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+}
+
+func TestAChangedFileStartsTheFunctionAnew(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		build []string
+		want  string
+	}{
+		{"built", []string{"true"}, `^built and started anew in \d+ ms$`},
+		{"not built", []string{"sh", "-c", "echo no; exit 1"}, `^no$`},
+		{"built, but broken", nil, `^the new function cannot start, so the old one goes on: `},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			own := filepath.Join(dir, "bootstrap")
+			if err := os.Link(bootstrap, own); err != nil {
+				t.Fatal(err)
+			}
+			if tt.build == nil {
+				tt.build = []string{"rm", own}
+			}
+			for _, folder := range []string{"functions", "internal/deep"} {
+				if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			template, err := filepath.Abs(filepath.Join(project, "template.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(template, filepath.Join(dir, "template.yaml")); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, nil, append([]string{dir, own}, tt.build...)...)
+			for _, file := range []string{"functions/a_test.go", "functions/a.txt", "internal/deep/a.go"} {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte("package a\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !p.lines.Scan() || !regexp.MustCompile(tt.want).MatchString(p.lines.Text()) {
+				t.Errorf("printed %q, want %s", p.lines.Text(), tt.want)
+			}
+			if p.lines.Text() == "no" && (!p.lines.Scan() || p.lines.Text() != "not built, so the old one goes on: exit status 1") {
+				t.Errorf("printed %q", p.lines.Text())
+			}
+			if status, answer, line := p.post(t, good); status != 200 {
+				t.Errorf("afterwards: %d %s, printed %q", status, answer, line)
+			}
+		})
+	}
+}
