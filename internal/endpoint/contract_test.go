@@ -52,7 +52,7 @@ var catalogue = []entry{
 	{incodeRejected, "Incode answered with a 4xx of its own.", no, never, "Check that the configuration exists in this Incode environment, demo or production."},
 	{incodeUnauthorized, "Incode refused the API key, and the secret holds no newer one.", no, "Yes, once the operator has stored a valid key.", "The operator runs `make set-key`."},
 	{incodeInvalidResponse, "Incode answered 2xx or 3xx, but without a usable token.", perhaps, risk, "If it lasts, the operator checks `IncodeBaseUrl`."},
-	{incodeFailed, "Incode answered 5xx.", perhaps, risk, "Look at Incode's status page if it lasts."},
+	{incodeFailed, "Incode answered 5xx.", perhaps, risk, "Ask Incode if it lasts."},
 	{outcomeUnknown, "The connection to Incode broke after the request had begun to leave.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
 	{secretUnavailable, "Secrets Manager was slow, throttled or not reached.", no, wait, "Nothing, unless it lasts."},
 	{incodeUnavailable, "Incode was provably not reached, or too little time was left to call it.", no, wait, "Nothing, unless it lasts."},

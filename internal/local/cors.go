@@ -12,8 +12,9 @@ import (
 )
 
 // templateCORS returns the CORS rules that template.yaml gives its API, for
-// these origins. Unlike rs/cors, API Gateway answers a preflight from another
-// origin, too, with 204 and no header; and so it does here.
+// these origins. rs/cors is stricter than a browser needs it to be: it wants the
+// headers that a preflight asks for in lower case and sorted, as browsers send
+// them.
 func templateCORS(name, origins string) (*cors.Cors, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
