@@ -64,7 +64,7 @@ sbom: ## list what the function for ARCH is made of, in .build/sbom/bom.json (Cy
 
 ENV ?= default
 PORT ?= 3000
-CORS ?= http://localhost:8080
+export CORS ?= http://localhost:8080
 FLOW ?= 6245f1e0c8d4b2a39e7f1c05
 BODY ?= {"configurationId":"$(FLOW)"}
 

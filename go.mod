@@ -11,7 +11,6 @@ require (
 	github.com/aws/smithy-go v1.28.8
 	github.com/fsnotify/fsnotify v1.10.1
 	github.com/go-json-experiment/json v1.27.2
-	github.com/rs/cors v1.11.1
 	go.yaml.in/yaml/v3 v3.0.6
 )
 

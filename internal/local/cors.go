@@ -7,18 +7,17 @@ import (
 	"os"
 	"strings"
 
-	"github.com/rs/cors"
 	"go.yaml.in/yaml/v3"
+
+	"omnistart/internal/apigateway"
 )
 
-// templateCORS returns the CORS rules that template.yaml gives its API, for
-// these origins. rs/cors is stricter than a browser needs it to be: it wants the
-// headers that a preflight asks for in lower case and sorted, as browsers send
-// them.
-func templateCORS(name, origins string) (*cors.Cors, error) {
+// templateCORS returns the CORS rules that the template gives its resource Api,
+// for these origins, separated by commas.
+func templateCORS(name, origins string) (cors apigateway.CORS, err error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, err
+		return cors, err
 	}
 	var template struct {
 		Resources struct {
@@ -29,27 +28,16 @@ func templateCORS(name, origins string) (*cors.Cors, error) {
 			} `yaml:"Api"`
 		} `yaml:"Resources"`
 	}
-	var rules struct {
-		Methods []string `yaml:"AllowMethods"`
-		Headers []string `yaml:"AllowHeaders"`
-		Expose  []string `yaml:"ExposeHeaders"`
-		MaxAge  int      `yaml:"MaxAge"`
-	}
 	if err := yaml.Unmarshal(text, &template); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return cors, fmt.Errorf("%s: %w", name, err)
 	}
 	branches := template.Resources.API.Properties.CORS
 	if len(branches) != 3 {
-		return nil, fmt.Errorf("%s: CorsConfiguration of Api is no !If", name)
+		return cors, fmt.Errorf("%s: CorsConfiguration of Api is no !If", name)
 	}
-	if err := branches[1].Decode(&rules); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err := branches[1].Decode(&cors); err != nil {
+		return cors, fmt.Errorf("%s: %w", name, err)
 	}
-	return cors.New(cors.Options{
-		AllowedOrigins: strings.Split(origins, ","),
-		AllowedMethods: rules.Methods,
-		AllowedHeaders: rules.Headers,
-		ExposedHeaders: rules.Expose,
-		MaxAge:         rules.MaxAge,
-	}), nil
+	cors.AllowOrigins = strings.Split(origins, ",")
+	return cors, nil
 }

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return errors.New("usage: local PROJECT BOOTSTRAP [COMMAND THAT BUILDS IT]")
 	}
 	project, bootstrap, build := args[0], args[1], args[2:]
-	cors, err := templateCORS(filepath.Join(project, "template.yaml"), cmp.Or(getenv("CORS"), "http://localhost:8080"))
+	cors, err := templateCORS(filepath.Join(project, "template.yaml"), getenv("CORS"))
 	if err != nil {
 		return err
 	}
