@@ -133,31 +133,42 @@ func statusOf(err error) int {
 	return 0
 }
 
-func TestBearerToken(t *testing.T) {
+func TestClaims(t *testing.T) {
 	jwt := func(payload string) string {
 		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".not-a-signature"
 	}
 	tests := []struct {
-		name, authorization string
-		claims              map[string]string // nil: the request goes through without any
-		status              int
+		name, authorization, header string
+		claims                      map[string]string // nil: the request goes through without any
+		status                      int
 	}{
-		{"none", "", nil, 0},
-		{"SigV4", "AWS4-HMAC-SHA256 Credential=x", nil, 0},
-		{"claims of every type", "Bearer " + jwt(`{"sub":"customer-42","exp":1764000000,"admin":true,"groups":["a","b"]}`),
+		{"none", "", "", nil, 0},
+		{"SigV4", "AWS4-HMAC-SHA256 Credential=x", "", nil, 0},
+		{"claims of every type", "Bearer " + jwt(`{"sub":"customer-42","exp":1764000000,"admin":true,"groups":["a","b"]}`), "",
 			map[string]string{"sub": "customer-42", "exp": "1764000000", "admin": "true", "groups": "[a b]"}, 0},
-		{"scheme in lower case", "bearer " + jwt(`{"sub":"x"}`), map[string]string{"sub": "x"}, 0},
-		{"no claims", "Bearer " + jwt(`{}`), map[string]string{}, 0},
-		{"no token", "Bearer", nil, 401},
-		{"two parts", "Bearer a.b", nil, 401},
-		{"not base64", "Bearer e30.*.x", nil, 401},
-		{"not JSON", "Bearer " + jwt(`sub`), nil, 401},
-		{"JSON null", "Bearer " + jwt(`null`), nil, 401},
+		{"scheme in lower case", "bearer " + jwt(`{"sub":"x"}`), "", map[string]string{"sub": "x"}, 0},
+		{"no claims", "Bearer " + jwt(`{}`), "", map[string]string{}, 0},
+		{"no token", "Bearer", "", nil, 401},
+		{"two parts", "Bearer a.b", "", nil, 401},
+		{"not base64", "Bearer e30.*.x", "", nil, 401},
+		{"not JSON", "Bearer " + jwt(`sub`), "", nil, 401},
+		{"JSON null", "Bearer " + jwt(`null`), "", nil, 401},
+		{"header", "", `{"sub":"customer-7","exp":1764000000}`, map[string]string{"sub": "customer-7", "exp": "1764000000"}, 0},
+		{"header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":"customer-7"}`, map[string]string{"sub": "customer-7"}, 0},
+		{"header beside a bad token", "Bearer", `{"sub":"customer-7"}`, map[string]string{"sub": "customer-7"}, 0},
+		{"header that is not JSON", "", `sub`, nil, 401},
+		{"bad header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":`, nil, 401},
+		{"header with a list", "", `["customer-7"]`, nil, 401},
+		{"header with two objects", "", `{"sub":"customer-7"}{"sub":"customer-42"}`, nil, 401},
+		{"header with a brace too many", "", `{"sub":"customer-7"}}`, nil, 401},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/omni/start", nil)
 			r.Header.Set("Authorization", tt.authorization)
+			if tt.header != "" {
+				r.Header.Set(apigateway.ClaimsHeader, tt.header)
+			}
 			event, err := apigateway.NewEvent(r, route)
 			if statusOf(err) != tt.status {
 				t.Fatalf("got %v, want status %d", err, tt.status)
@@ -168,6 +179,9 @@ func TestBearerToken(t *testing.T) {
 			}
 			if !reflect.DeepEqual(got, tt.claims) {
 				t.Errorf("claims %v, want %v", got, tt.claims)
+			}
+			if value, ok := event.Headers[strings.ToLower(apigateway.ClaimsHeader)]; ok {
+				t.Errorf("the function gets the header %q", value)
 			}
 		})
 	}

@@ -27,7 +27,8 @@ import (
 const maxBody = 10 << 20
 
 // ClaimsHeader is a header whose value, a JSON object, stands for the claims of
-// an access token. The function does not get it.
+// an access token, and goes before those of a bearer token. The function does
+// not get it.
 const ClaimsHeader = "X-Local-Claims"
 
 // Error is a request that API Gateway answers by itself: the function never
@@ -194,6 +195,9 @@ func claims(h http.Header) (map[string]string, error) {
 	decoder.UseNumber() // 1764000000 must not become 1.764e+09
 	var values map[string]any
 	if err := decoder.Decode(&values); err != nil || values == nil {
+		return nil, unauthorized
+	}
+	if _, err := decoder.Token(); err != io.EOF { // something follows
 		return nil, unauthorized
 	}
 	claims := make(map[string]string, len(values))
