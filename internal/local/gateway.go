@@ -125,12 +125,10 @@ type logLine struct {
 	IncodeMs  float64 `json:"incodeMs"` // zero when Incode was not called
 }
 
-// functionLog is the function's standard output. It keeps the line of each
-// request for the gateway and passes everything else on. One goroutine may
-// write to it.
+// functionLog takes what the function prints. It keeps the line of each request
+// for the gateway and passes everything else on.
 type functionLog struct {
-	rest    io.Writer
-	partial []byte // of a line that has not ended yet
+	rest io.Writer // written to by each process
 
 	mu    sync.Mutex // guards lines
 	lines map[string]chan logLine
@@ -166,22 +164,31 @@ func (l *functionLog) slot(requestID string) chan logLine {
 	return slot
 }
 
-func (l *functionLog) Write(p []byte) (int, error) {
-	l.partial = append(l.partial, p...)
+// stdout returns the standard output of one process: while a new one starts, the
+// old one may be printing still.
+func (l *functionLog) stdout() io.Writer { return &processLog{log: l} }
+
+type processLog struct {
+	log     *functionLog
+	partial []byte // of a line that has not ended yet
+}
+
+func (p *processLog) Write(b []byte) (int, error) {
+	p.partial = append(p.partial, b...)
 	for {
-		text, rest, ok := bytes.Cut(l.partial, []byte("\n"))
+		text, rest, ok := bytes.Cut(p.partial, []byte("\n"))
 		if !ok {
-			return len(p), nil
+			return len(b), nil
 		}
 		var line logLine
 		if err := json.Unmarshal(text, &line); err != nil || line.Message != "request" {
-			fmt.Fprintf(l.rest, "%s\n", text)
+			fmt.Fprintf(p.log.rest, "%s\n", text)
 		} else {
 			select {
-			case l.slot(line.RequestID) <- line:
+			case p.log.slot(line.RequestID) <- line:
 			default: // a second line for one request
 			}
 		}
-		l.partial = rest
+		p.partial = rest
 	}
 }

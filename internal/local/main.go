@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -51,6 +52,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return errors.New("usage: local PROJECT BOOTSTRAP [COMMAND THAT BUILDS IT]")
 	}
 	project, bootstrap, build := args[0], args[1], args[2:]
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	cors, err := templateCORS(filepath.Join(project, "template.yaml"), getenv("CORS"))
 	if err != nil {
 		return err
@@ -77,7 +80,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			Bootstrap: bootstrap,
 			Env:       rig.env,
 			Timeout:   functionTimeout,
-			Stdout:    log,
+			Stdout:    log.stdout(),
 			Stderr:    stderr,
 		})
 	}
@@ -95,11 +98,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		if err != nil {
 			return err
 		}
-		go func() {
+		var rebuilding sync.WaitGroup
+		defer rebuilding.Wait() // before the function is closed, so that no new one comes after
+		defer stop()
+		rebuilding.Go(func() {
 			for range changes {
 				gateway.rebuild(ctx, build, start)
 			}
-		}()
+		})
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", gateway.handler(ctx))

@@ -281,9 +281,14 @@ func TestUsage(t *testing.T) {
 func TestFunctionLog(t *testing.T) {
 	var rest bytes.Buffer
 	log := newFunctionLog(&rest)
-	// The function's writes need not end where its lines do.
+	old, next := log.stdout(), log.stdout()
+	// A process's writes need not end where its lines do, and another's may come
+	// between them.
 	for _, part := range []string{"not JSON\n{\"message\":\"requ", "est\",\"requestId\":\"a\",\"code\":\"ok\",\"incodeMs\":1.5}\n{\"message\":\"other\"}\n"} {
-		if _, err := io.WriteString(log, part); err != nil {
+		if _, err := io.WriteString(old, part); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(next, "{\"message\":"); err != nil {
 			t.Fatal(err)
 		}
 	}
