@@ -7,52 +7,39 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// coldStart measures the parts of a start from outside, since the function
+// coldStart is one start of a process, measured from outside, since the function
 // itself has better to do: the stand-ins see when each thing has happened. It is
 // safe for concurrent use.
 type coldStart struct {
+	began time.Time
+
 	mu             sync.Mutex
-	began          time.Time // zero once the start has been told
-	loaded, dialed time.Duration
-}
-
-// begin is called before a process starts.
-func (c *coldStart) begin() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.began, c.loaded, c.dialed = time.Now(), 0, 0
-}
-
-func (c *coldStart) secret() { c.mark(&c.loaded) }
-
-// dialled is a hook for http.Server.
-func (c *coldStart) dialled(_ net.Conn, state http.ConnState) {
-	if state == http.StateNew {
-		c.mark(&c.dialed)
-	}
+	loaded, dialed time.Duration // since then; zero until it has happened
+	told           bool
 }
 
 func (c *coldStart) mark(part *time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if *part == 0 && !c.began.IsZero() {
+	if *part == 0 {
 		*part = time.Since(c.began)
 	}
 }
 
-// String tells the parts of the last start, once. Each is a time since the
-// process was started, since they run side by side.
-func (c *coldStart) String() string {
+// tell returns the parts, each as a time since the process was started, for they
+// run side by side. It does so once: a process that has ended is started anew
+// without a word, and nobody has measured that.
+func (c *coldStart) tell() (text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.began.IsZero() {
+	if c.told {
 		return ""
 	}
-	c.began = time.Time{}
-	text := ""
+	c.told = true
 	if c.dialed > 0 {
 		text += fmt.Sprintf(", Incode dialled after %.0f ms", ms(c.dialed))
 	}
@@ -60,4 +47,30 @@ func (c *coldStart) String() string {
 		text += fmt.Sprintf(", secret there after %.0f ms", ms(c.loaded))
 	}
 	return text
+}
+
+// stopwatch hands what the stand-ins see to the last start. It is safe for
+// concurrent use.
+type stopwatch struct{ last atomic.Pointer[coldStart] }
+
+// start is called before a process starts. The one before keeps its times, and
+// gets no further ones.
+func (s *stopwatch) start() *coldStart {
+	c := &coldStart{began: time.Now()}
+	s.last.Store(c)
+	return c
+}
+
+// secret is called when Secrets Manager has answered.
+func (s *stopwatch) secret() {
+	if c := s.last.Load(); c != nil {
+		c.mark(&c.loaded)
+	}
+}
+
+// dialled is a hook for Incode's http.Server.
+func (s *stopwatch) dialled(_ net.Conn, state http.ConnState) {
+	if c := s.last.Load(); c != nil && state == http.StateNew {
+		c.mark(&c.dialed)
+	}
 }

@@ -16,16 +16,21 @@ import (
 	"omnistart/internal/runtimeapi/runtimeapitest"
 )
 
+// function is the function, and how it started.
+type function struct {
+	*runtimeapitest.Function
+	started *coldStart
+}
+
 // gateway lets requests through to the function and prints a line for each.
 // There is one execution environment, so requests wait for one another where
 // Lambda would start a second one.
 type gateway struct {
-	log   *functionLog
-	out   io.Writer
-	parts *coldStart
+	log *functionLog
+	out io.Writer
 
 	serving  sync.RWMutex // held for reading while the function answers
-	function *runtimeapitest.Function
+	function *function
 
 	printing sync.WaitGroup
 	mu       sync.Mutex // held while a line is printed
@@ -46,7 +51,7 @@ func (g *gateway) handler(ctx context.Context) http.Handler {
 			g.print("%d no event: %v", apigateway.Refuse(w, err), err)
 			return
 		}
-		result, err := g.invoke(ctx, payload)
+		result, parts, err := g.invoke(ctx, payload)
 		if ctx.Err() != nil {
 			panic(http.ErrAbortHandler) // the server is closing
 		}
@@ -57,19 +62,24 @@ func (g *gateway) handler(ctx context.Context) http.Handler {
 		status := apigateway.Respond(w, result.Payload)
 		// The function's log line may be still under way. The client need not
 		// wait for it.
-		g.printing.Go(func() { g.report(status, result) })
+		g.printing.Go(func() { g.report(status, result, parts) })
 	})
 }
 
-func (g *gateway) invoke(ctx context.Context, payload []byte) (runtimeapitest.Result, error) {
+// invoke returns the parts of a cold start, too, as text.
+func (g *gateway) invoke(ctx context.Context, payload []byte) (result runtimeapitest.Result, parts string, err error) {
 	g.serving.RLock()
 	defer g.serving.RUnlock()
-	return g.function.Invoke(ctx, payload)
+	result, err = g.function.Invoke(ctx, payload)
+	if result.InitDuration > 0 {
+		parts = g.function.started.tell()
+	}
+	return result, parts, err
 }
 
 // replace puts another function in the place of the present one, once that has
 // answered what it has begun, and closes it.
-func (g *gateway) replace(next *runtimeapitest.Function) {
+func (g *gateway) replace(next *function) {
 	g.serving.Lock()
 	defer g.serving.Unlock()
 	g.function.Close()
@@ -86,7 +96,7 @@ func (g *gateway) close() {
 // report prints the line for a request that the function answered. Its time is
 // what a client of Lambda waits: a cold start comes on top of what the function
 // took.
-func (g *gateway) report(status int, result runtimeapitest.Result) {
+func (g *gateway) report(status int, result runtimeapitest.Result, parts string) {
 	line, ok := g.log.line(result.RequestID)
 	what := line.Code
 	switch {
@@ -97,7 +107,7 @@ func (g *gateway) report(status int, result runtimeapitest.Result) {
 	}
 	start := "warm"
 	if result.InitDuration > 0 {
-		start = fmt.Sprintf("cold start %.0f ms%s", ms(result.InitDuration), g.parts)
+		start = fmt.Sprintf("cold start %.0f ms%s", ms(result.InitDuration), parts)
 	}
 	if line.IncodeMs > 0 {
 		start = fmt.Sprintf("Incode %.0f ms, %s", line.IncodeMs, start)

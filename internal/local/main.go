@@ -74,24 +74,25 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	defer rig.close()
 	log := newFunctionLog(stderr)
-	start := func() (*runtimeapitest.Function, error) {
-		rig.parts.begin()
-		return runtimeapitest.Start(ctx, runtimeapitest.Config{
+	start := func() (*function, error) {
+		started := rig.watch.start()
+		f, err := runtimeapitest.Start(ctx, runtimeapitest.Config{
 			Bootstrap: bootstrap,
 			Env:       rig.env,
 			Timeout:   functionTimeout,
 			Stdout:    log.stdout(),
 			Stderr:    stderr,
 		})
+		return &function{f, started}, err
 	}
-	function, err := start()
+	first, err := start()
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("the function cannot start: %w", err)
 	}
-	gateway := &gateway{function: function, log: log, out: stdout, parts: &rig.parts}
+	gateway := &gateway{function: first, log: log, out: stdout}
 	defer gateway.close()
 	if len(build) > 0 {
 		changes, err := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))
@@ -141,7 +142,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 type rig struct {
 	env     []string
 	realURL string // of the real Incode; empty with the stand-in
-	parts   coldStart
+	watch   stopwatch
 	closers []func()
 }
 
@@ -152,7 +153,7 @@ func newRig(getenv func(string) string) (*rig, error) {
 	secrets := secretsmanagertest.New()
 	secretsURL, err := r.serve(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		secrets.ServeHTTP(w, req)
-		r.parts.secret()
+		r.watch.secret()
 	}), nil)
 	if err != nil {
 		return nil, err
@@ -165,7 +166,7 @@ func newRig(getenv func(string) string) (*rig, error) {
 	} else {
 		incode := incodetest.New()
 		incode.Latency = incodeLatency
-		if incodeURL, err = r.serve(incode, r.parts.dialled); err != nil {
+		if incodeURL, err = r.serve(incode, r.watch.dialled); err != nil {
 			r.close()
 			return nil, err
 		}

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-
-	"omnistart/internal/runtimeapi/runtimeapitest"
 )
 
 // quiet is how long nothing must change before it counts: editors write a file
@@ -104,7 +102,7 @@ func settled(changes <-chan struct{}) <-chan struct{} {
 
 // rebuild runs the command that builds the function, and puts the new one in the
 // place of the old one. The old one stays if that fails.
-func (g *gateway) rebuild(ctx context.Context, build []string, start func() (*runtimeapitest.Function, error)) {
+func (g *gateway) rebuild(ctx context.Context, build []string, start func() (*function, error)) {
 	began := time.Now()
 	command := exec.CommandContext(ctx, build[0], build[1:]...)
 	command.WaitDelay = time.Second // for a compiler that outlives the go command

@@ -175,14 +175,14 @@ func TestTheOldFunctionAnswersWhatItHasBegun(t *testing.T) {
 	}
 	defer rig.close()
 	log := newFunctionLog(io.Discard)
-	start := func() *runtimeapitest.Function {
+	start := func() *function {
 		f, err := runtimeapitest.Start(t.Context(), runtimeapitest.Config{Bootstrap: bootstrap, Env: rig.env, Timeout: functionTimeout, Stdout: log.stdout()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return f
+		return &function{f, &coldStart{}}
 	}
-	g := &gateway{function: start(), log: log, out: io.Discard, parts: &rig.parts}
+	g := &gateway{function: start(), log: log, out: io.Discard}
 	defer g.close()
 	post := func() int {
 		w := httptest.NewRecorder()
