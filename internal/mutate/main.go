@@ -50,10 +50,10 @@ func run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(temp)
 
-	explained := map[string]bool{}
+	explained := map[string]int{} // how often, as equal lines make mutants of one name
 	for line := range strings.Lines(survivors) {
 		if !strings.HasPrefix(line, "\t") {
-			explained[strings.TrimSpace(line)] = false // until it is met
+			explained[strings.TrimSpace(line)]++
 		}
 	}
 	missed := 0
@@ -64,8 +64,8 @@ func run(ctx context.Context) error {
 		}
 		missed += n
 	}
-	for line, met := range explained {
-		if !met && flag.NArg() == 0 {
+	for line, left := range explained {
+		if left > 0 && flag.NArg() == 0 {
 			fmt.Printf("no longer survives: %s\n", line)
 		}
 	}
@@ -77,7 +77,7 @@ func run(ctx context.Context) error {
 
 // test runs the tests of one package against all its mutants, prints the score
 // and returns how many survived unexplained.
-func test(ctx context.Context, name, temp string, parallel int, explained map[string]bool) (missed int, err error) {
+func test(ctx context.Context, name, temp string, parallel int, explained map[string]int) (missed int, err error) {
 	files, err := sources(ctx, name)
 	if err != nil {
 		return 0, err
@@ -115,8 +115,8 @@ func test(ctx context.Context, name, temp string, parallel int, explained map[st
 	accepted := 0
 	for i, m := range mutants {
 		if verdicts[i] == survived {
-			if _, ok := explained[m.id]; ok {
-				explained[m.id] = true
+			if explained[m.id] > 0 {
+				explained[m.id]--
 				accepted++
 			} else {
 				missed++
