@@ -94,20 +94,27 @@ func FuzzReply(f *testing.F) {
 // exchange starts a session over a connection that answers with data.
 func exchange(t *testing.T, data []byte) (Session, *peer, *Client) {
 	t.Helper()
-	c, err := New("http://incode.invalid")
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := &peer{}
 	p.reply.Reset(data)
-	w := &wire{Conn: p, raw: socket{peer: p}}
-	limit := &io.LimitedReader{R: w, N: 1}
-	c.pool.put(&conn{Conn: w, wire: w, limit: limit, reader: bufio.NewReader(limit), used: time.Now()})
+	c := connected(t, "http://incode.invalid", p)
 	session, err := c.Start(t.Context(), key, StartRequest{})
 	if err != nil {
 		p.err = failure(t, err)
 	}
 	return session, p, c
+}
+
+// connected returns a client that has a connection to the peer.
+func connected(t *testing.T, baseURL string, p *peer) *Client {
+	t.Helper()
+	c, err := New(baseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{Conn: p, raw: socket{peer: p}}
+	limit := &io.LimitedReader{R: w, N: 1}
+	c.pool.put(&conn{Conn: w, wire: w, limit: limit, reader: bufio.NewReader(limit), used: time.Now()})
+	return c
 }
 
 // peer is the other end of a connection, and the connection. Its reply arrives
@@ -116,11 +123,12 @@ type peer struct {
 	net.Conn
 	reply  bytes.Reader
 	sent   int
+	broken error // what a write meets
 	closed bool
-	err    *Error
+	err    *Error // of the session that it was asked for
 }
 
-func (p *peer) Write(b []byte) (int, error) { p.sent++; return len(b), nil }
+func (p *peer) Write(b []byte) (int, error) { p.sent++; return len(b), p.broken }
 func (p *peer) Read(b []byte) (int, error)  { return p.reply.Read(b) }
 func (p *peer) Close() error                { p.closed = true; return nil }
 func (p *peer) SetDeadline(time.Time) error { return nil }

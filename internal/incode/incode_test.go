@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -73,6 +74,9 @@ func TestStartSendsWhatIncodeDocuments(t *testing.T) {
 	if last.Fields["externalCustomerId"] != "customer-42" || last.Fields["language"] != "en-US" || len(last.Fields) != 6 {
 		t.Errorf("fields: %v", last.Fields)
 	}
+	if last.Header.Get("Accept") != "application/json" {
+		t.Errorf("accepts %q", last.Header.Get("Accept"))
+	}
 	for name := range last.Header {
 		switch name {
 		case "Content-Type", "Content-Length", "Accept", "Accept-Encoding", "User-Agent", "Api-Version", "X-Api-Key":
@@ -94,6 +98,9 @@ func TestTokenAndCustomerAreNeverShown(t *testing.T) {
 	reply := reply{200, http.Header{"X": {"canary"}}, []byte(`{"token":"canary"}`)}
 	for _, v := range []any{&reply, []StartRequest{request}, struct{ R StartRequest }{request}} {
 		leaktest.Printed(t, v, "canary")
+	}
+	if got := fmt.Sprint(request, request.LogValue(), session, reply); got != "[start request] [start request] [session 6a1] [reply 200]" {
+		t.Errorf("they print as %s", got)
 	}
 }
 
@@ -133,8 +140,12 @@ func TestOutcomes(t *testing.T) {
 			if got.Token != "" || (got.InterviewID != "") != named {
 				t.Errorf("session %+v", got)
 			}
-			if e := failure(t, err); e.Outcome != tt.want || e.Status != tt.status {
+			e := failure(t, err)
+			if e.Outcome != tt.want || e.Status != tt.status {
 				t.Errorf("got outcome %d, status %d: %v; want %d, %d", e.Outcome, e.Status, e, tt.want, tt.status)
+			}
+			if e.RetryAfter != 7*time.Second && tt.flow == "0429" {
+				t.Errorf("Retry-After: 7 became %v", e.RetryAfter)
 			}
 			if s.Requests() != 1 || s.Sessions() != tt.started {
 				t.Errorf("%d requests and %d sessions, want 1 and %d", s.Requests(), s.Sessions(), tt.started)
@@ -281,33 +292,41 @@ func TestRepliesThatAreBrokenHTTP(t *testing.T) {
 }
 
 func TestDecode(t *testing.T) {
+	const noToken, noObject, tooLong = "the reply has no usable token", "the reply is not a JSON object", "the reply is too long"
 	tests := []struct {
 		name, reply string
-		want        Session // without a token: refused
+		want        Session
+		fault       string
 	}{
-		{"token alone", `{"token":"t"}`, Session{Token: "t"}},
-		{"unknown fields of any kind", `{"token":"t","x":{"y":[1]},"z":null}`, Session{Token: "t"}},
-		{"interview ID of another type", `{"token":"t","interviewId":7}`, Session{Token: "t"}},
-		{"interview ID unfit for a log", `{"token":"t","interviewId":"a\nb"}`, Session{Token: "t"}},
-		{"interview ID", `{"token":"t","interviewId":"6a1"}`, Session{"t", "6a1"}},
-		{"token in another case", `{"Token":"t"}`, Session{}},
-		{"token of another type", `{"token":7}`, Session{}},
-		{"a session started in vain", `{"token":"","interviewId":"6a1"}`, Session{InterviewID: "6a1"}},
-		{"token with a C1 control", `{"token":"a\u0085"}`, Session{}},
-		{"token with half a surrogate", `{"token":"a\ud83d"}`, Session{}},
-		{"token with broken UTF-8", "{\"token\":\"a\xff\"}", Session{}},
-		{"token with a space", `{"token":"a b"}`, Session{}},
-		{"null", `null`, Session{}},
-		{"array", `[]`, Session{}},
-		{"empty", ``, Session{}},
-		{"two objects", `{"token":"t"}{}`, Session{}},
-		{"just over the limit", `{"token":"t"}` + strings.Repeat(" ", maxReply), Session{}},
+		{"token alone", `{"token":"t"}`, Session{Token: "t"}, ""},
+		{"unknown fields of any kind", `{"token":"t","x":{"y":[1]},"z":null}`, Session{Token: "t"}, ""},
+		{"interview ID of another type", `{"token":"t","interviewId":7}`, Session{Token: "t"}, ""},
+		{"interview ID unfit for a log", `{"token":"t","interviewId":"a\nb"}`, Session{Token: "t"}, ""},
+		{"interview ID", `{"token":"t","interviewId":"6a1"}`, Session{"t", "6a1"}, ""},
+		{"token in another case", `{"Token":"t"}`, Session{}, noToken},
+		{"token of another type", `{"token":7}`, Session{}, noToken},
+		{"a session started in vain", `{"token":"","interviewId":"6a1"}`, Session{InterviewID: "6a1"}, noToken},
+		{"token with a C1 control", `{"token":"a\u0085"}`, Session{}, noToken},
+		{"token with half a surrogate", `{"token":"a\ud83d"}`, Session{}, noToken},
+		{"token with broken UTF-8", "{\"token\":\"a\xff\"}", Session{}, noToken},
+		{"token at both ends of visible ASCII", `{"token":"!~"}`, Session{Token: "!~"}, ""},
+		{"token with DEL", `{"token":"a\u007f"}`, Session{}, noToken},
+		{"token with a space", `{"token":"a b"}`, Session{}, noToken},
+		{"null", `null`, Session{}, noToken},
+		{"array", `[]`, Session{}, noObject},
+		{"empty", ``, Session{}, noObject},
+		{"two objects", `{"token":"t"}{}`, Session{}, noObject},
+		{"just over the limit", `{"token":"t"}` + strings.Repeat(" ", maxReply), Session{}, tooLong},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := decode([]byte(tt.reply))
-			if got != tt.want || (err == nil) != (tt.want.Token != "") {
-				t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
+			fault := ""
+			if err != nil {
+				fault = failure(t, err).Err.Error()
+			}
+			if got != tt.want || fault != tt.fault {
+				t.Errorf("got %+v, %q; want %+v, %q", got, fault, tt.want, tt.fault)
 			}
 		})
 	}
@@ -318,6 +337,7 @@ func TestRetryAfter(t *testing.T) {
 	for v, want := range map[string]time.Duration{
 		"":                              0,
 		"7":                             7 * time.Second,
+		"120":                           2 * time.Minute,
 		"-7":                            0,
 		"1.5":                           0,
 		"soon":                          0,

@@ -3,14 +3,17 @@ package incode
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +35,9 @@ func TestNotSent(t *testing.T) {
 			_, err = c.Start(t.Context(), key, StartRequest{})
 			if e := failure(t, err); e.Outcome != NotSent {
 				t.Errorf("got %v", e)
+			}
+			if c.Connect(t.Context()) == nil || len(c.pool.idle) != 0 {
+				t.Errorf("connected, and %d connections rest", len(c.pool.idle))
 			}
 		})
 	}
@@ -149,8 +155,9 @@ func TestRestingConnections(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer got.Close()
-			if (got == c) != tt.fit {
-				t.Errorf("used again: %t, want %t", got == c, tt.fit)
+			closed := errors.Is(c.SetDeadline(time.Time{}), net.ErrClosed)
+			if (got == c) != tt.fit || closed == tt.fit {
+				t.Errorf("used again: %t, closed: %t, want %t", got == c, closed, tt.fit)
 			}
 		})
 	}
@@ -166,6 +173,53 @@ func await(t *testing.T, so func() bool) {
 			t.Fatal("it never came to be")
 		}
 		runtime.Gosched()
+	}
+}
+
+// TestNothingBesideAnError counts what readNow has read when the peer is gone:
+// a byte would be taken for data.
+func TestNothingBesideAnError(t *testing.T) {
+	for want, linger := range map[error]int{io.EOF: 1, syscall.ECONNRESET: 0} {
+		c, peer, _ := rest(t)
+		if err := peer.(*net.TCPConn).SetLinger(linger); err != nil {
+			t.Fatal(err)
+		}
+		peer.Close()
+		var n int
+		var err error
+		await(t, func() bool {
+			n, err = readNow(c.wire.raw, make([]byte, 1))
+			return !errors.Is(err, os.ErrDeadlineExceeded)
+		})
+		if n != 0 || !errors.Is(err, want) {
+			t.Errorf("got %d, %v; want 0, %v", n, err, want)
+		}
+	}
+}
+
+// TestFailedHandshakeLeavesNothingOpen talks plain text to a client of TLS.
+func TestFailedHandshakeLeavesNothingOpen(t *testing.T) {
+	l := listen(t)
+	p, err := newPool("https://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
+			_, err = io.Copy(io.Discard, c)
+		}
+		ended <- err
+	}()
+	if _, err := p.open(t.Context()); err == nil {
+		t.Error("connected")
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the connection stays open: %v", err)
 	}
 }
 
@@ -278,11 +332,11 @@ func TestTooLittleTimeIsLeft(t *testing.T) {
 	if err := c.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, left := range []time.Duration{-time.Second, leastWait / 2} {
+	for _, left := range []time.Duration{-time.Second, 99 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), left)
 		_, err := c.Start(ctx, key, StartRequest{ConfigurationID: incodetest.FlowID})
 		cancel()
-		if e := failure(t, err); e.Outcome != NotSent || s.Requests() != 0 || len(c.pool.idle) != 1 {
+		if e := failure(t, err); e.Outcome != NotSent || e.Err.Error() != "too little time is left for a reply" || s.Requests() != 0 || len(c.pool.idle) != 1 {
 			t.Errorf("%v left: %v, %d requests, %d connections", left, e, s.Requests(), len(c.pool.idle))
 		}
 	}
@@ -307,6 +361,9 @@ func TestOneConnectionServesAll(t *testing.T) {
 			flow = "000000000000000000000500" // an error's body is read to the end, too
 		}
 		_, _ = c.Start(t.Context(), key, StartRequest{ConfigurationID: flow})
+		for _, idle := range c.pool.idle {
+			idle.used = idle.used.Add(-maxIdle * 3 / 5) // which each request must begin anew
+		}
 	}
 	server.Close()
 	if connections != 1 {
