@@ -254,6 +254,9 @@ func TestTokenClaimsAndBodyAreNotPrinted(t *testing.T) {
 	for _, v := range []any{ev, *ev, resp, &resp, []response{resp}, struct{ R response }{resp}} {
 		leaktest.Printed(t, v, "canary")
 	}
+	if got := fmt.Sprint(ev, resp); got != "[event] [response 200]" {
+		t.Errorf("they print as %s", got)
+	}
 	r := newRig(t)
 	leaktest.Check(t, r.Endpoint, "canary")
 	leaktest.Check(t, exchange{err: &refusal{kind: customerMismatch}}, "canary")
