@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what prove.sh needs: SAM CLI, moto, AWS CLI and pytest, and Checkov, at the versions pinned beside this file;
+# Installs what prove.sh needs: SAM CLI, moto, AWS CLI and pytest, Checkov, and Incode's Web SDK, at the versions pinned beside this file;
 # a Docker engine, started if none runs, a headless Chromium and a JDK from Debian; the image in which SAM CLI runs functions.
 # Prints the folder of the programs, for PATH. Keeps everything outside of the clone. Run again, it only looks.
 set -euo pipefail
@@ -38,6 +38,24 @@ environment() { # list
 tools=$(environment requirements.txt)
 # Apart, because it pins a boto3 that SAM CLI cannot live with.
 ln -sf "$(environment requirements-checkov.txt)/bin/checkov" "$tools/bin/checkov"
+
+# Incode's Web SDK with the React that it needs, one file each. Of 2.0 there is no public package.
+web_sdk=$tools/web-sdk
+if [ ! -e "$web_sdk" ]; then
+  packed=$(mktemp -d)
+  trap 'rm -rf "$packed"' EXIT
+  (
+    cd "$packed"
+    npm pack --silent @incodetech/welcome@1.51.0 react@17.0.2 react-dom@17.0.2 >/dev/null || fail "npm cannot get Incode's Web SDK"
+    sha256sum --quiet --check "$here/web-sdk.sha256" >&2 || fail "Incode's Web SDK is not the one that was pinned"
+    mkdir web-sdk
+    tar -xzOf incodetech-welcome-1.51.0.tgz package/dist/onBoarding.umd.js >web-sdk/web-sdk.js
+    tar -xzOf react-17.0.2.tgz package/umd/react.production.min.js >web-sdk/react.js
+    tar -xzOf react-dom-17.0.2.tgz package/umd/react-dom.production.min.js >web-sdk/react-dom.js
+    mv web-sdk "$web_sdk"
+  )
+  rm -rf "$packed"
+fi
 
 if ! docker info >/dev/null 2>&1; then
   # What was killed leaves its file, and perhaps a zombie of that number, which is then taken for a running engine.

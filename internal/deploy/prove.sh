@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+command -v npm >/dev/null || { echo 'prove.sh: npm is missing: install Node.js' >&2; exit 1; }
 tools=$(internal/deploy/install.sh)
 PATH=$tools:$PATH
 export PATH SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 PYTHONDONTWRITEBYTECODE=1

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from samlocal import ENV, FLOW, ROOT, Local, free_port, readme_code
@@ -139,30 +141,44 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --remote-debugging-port=0"
 ).split()
-PAGE = """<!doctype html><title>client</title><script>
+WEB_SDK = Path(sys.prefix) / "web-sdk"  # Incode's own, where install.sh puts it
+PAGE = """<!doctype html><title>client</title>
+<script src="react.js"></script><script src="react-dom.js"></script><script src="web-sdk.js"></script>
+<script>
 %s
 startSession("%s", "an.access.token", "%s")
-  .then(token => ({token}), error => ({error: String(error)}))
+  .then(token => OnBoarding.create({apiURL: location.origin + "/incode"}).getFinishStatus(null, {token}))
+  .then(status => ({status}), error => ({error: String(error)}))
   .then(result => fetch("/result", {method: "POST", body: JSON.stringify(result)}));
 </script>"""
 
 
 @pytest.mark.parametrize(("port", "listed"), [(LISTED, True), (OTHER, False)], ids=["listed origin", "other origin"])
 def test_a_page_may_call_from_a_listed_origin_alone(local, tmp_path, port, listed):
-    result, arrived = {}, threading.Event()
+    """The page hands what it gets to Incode's Web SDK, whose Incode is the page's own server."""
+    result, arrived, calls_of_the_sdk = {}, threading.Event(), []
+    status = {"action": "none", "redirectionUrl": ""}
 
     class Site(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.answer(PAGE % (readme_code("js"), local.url, FLOW) if self.path == "/" else "")
+            if self.path == "/":
+                self.answer("text/html", PAGE % (readme_code("js"), local.url, FLOW))
+            elif self.path.startswith("/incode/"):
+                calls_of_the_sdk.append((self.path, self.headers))
+                self.answer("application/json", json.dumps(status))
+            elif (file := WEB_SDK / self.path[1:]).is_file():
+                self.answer("text/javascript; charset=utf-8", file.read_text())
+            else:
+                self.send_error(404)
 
         def do_POST(self):
             result.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.answer("")
+            self.answer("text/plain", "")
             arrived.set()
 
-        def answer(self, text):
+        def answer(self, kind, text):
             self.send_response(200)
-            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Type", kind)
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -187,7 +203,11 @@ def test_a_page_may_call_from_a_listed_origin_alone(local, tmp_path, port, liste
         site.server_close()
     assert local.output().count("OPTIONS /omni/start") == before + 1, "no preflight"
     if listed:
-        assert result["token"].startswith("eyJ")
+        assert result == {"status": status}
+        ((path, headers),) = calls_of_the_sdk
+        assert path == "/incode/omni/finish-status"
+        assert re.fullmatch(r"eyJ[\w.-]+", headers["X-Incode-Hardware-Id"])
+        assert "x-api-key" not in headers
         assert len(local.request_lines()) == posts + 1
     else:
         assert result == {"error": "TypeError: Failed to fetch"}
