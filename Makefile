@@ -8,7 +8,7 @@ BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -buildvcs=false -
 .PHONY: run
 run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and Incode; CORS names the origins of your pages
 	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
-	@go build -o .build/local ./internal/local
+	@go build -o .build/local ./internal/tooling/local
 	@.build/local . .build/bootstrap env CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
 
 .PHONY: test
@@ -29,11 +29,11 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 
 .PHONY: contract
 contract: ## hold the contract against the code, the template and the running function (needs Python 3 and npm)
-	@internal/contract/check.sh
+	@internal/tooling/contract/check.sh
 
 .PHONY: mutate
 mutate: ## break the code in every small way and count what the tests notice (half an hour)
-	@go run ./internal/mutate $(MUTATE_FLAGS)
+	@go run ./internal/tooling/mutate $(MUTATE_FLAGS)
 
 BENCH = .build/bench
 
@@ -41,16 +41,16 @@ BENCH = .build/bench
 bench: ## measure the function beside others, cold, warm, frozen and in a storm (Linux; best as root)
 	@mkdir -p $(BENCH)
 	@CGO_ENABLED=0 $(BUILD) -o $(BENCH)/start ./functions/start
-	@CGO_ENABLED=0 go build -tags lambda.norpc -ldflags '-s -w' -o $(BENCH)/ ./internal/bench/naive ./internal/bench/bare ./internal/bench/hello
+	@CGO_ENABLED=0 go build -tags lambda.norpc -ldflags '-s -w' -o $(BENCH)/ ./internal/tooling/bench/naive ./internal/tooling/bench/bare ./internal/tooling/bench/hello
 	@CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(BUILD) -o $(BENCH)/start-arm64 ./functions/start
-	@if command -v npm >/dev/null; then cp -r internal/bench/node $(BENCH)/ && npm ci --silent --prefix $(BENCH)/node; fi
-	@go build -o $(BENCH)/bench ./internal/bench
+	@if command -v npm >/dev/null; then cp -r internal/tooling/bench/node $(BENCH)/ && npm ci --silent --prefix $(BENCH)/node; fi
+	@go build -o $(BENCH)/bench ./internal/tooling/bench
 	@$(BENCH)/bench -binaries $(BENCH) $(BENCH_FLAGS)
 
 .PHONY: soak
 soak: ## call the function a million times, faults among the calls (Linux; SOAK_FLAGS='-n 100000')
 	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
-	@go build -o .build/soak ./internal/soak
+	@go build -o .build/soak ./internal/tooling/soak
 	@.build/soak $(SOAK_FLAGS)
 
 SBOM = .build/sbom
@@ -113,7 +113,7 @@ IMAGE = public.ecr.aws/lambda/provided:al2023-rapid-$(HOST_ARCH)
 local: ## serve the function in a container under sam local on localhost:3000 (PORT)
 	$(need-docker)
 	@$(MAKE) --no-print-directory build ARCH=$(HOST_ARCH)
-	@mkdir -p .build && go build -o .build/standins ./internal/standins
+	@mkdir -p .build && go build -o .build/standins ./internal/tooling/standins
 	@.build/standins -addr 0.0.0.0 & standins=$$!; trap "kill $$standins" EXIT; trap exit INT TERM; \
 	docker image inspect $(IMAGE) >/dev/null 2>&1 && offline=--skip-pull-image; \
 	sam local start-api --config-env local --port $(PORT) $$offline $(LOCAL_FLAGS) \

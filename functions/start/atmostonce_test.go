@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 var (

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 // TestDeadlines lets each step hang for longer than Lambda waits. The timeouts

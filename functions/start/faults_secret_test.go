@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 // secretFault is something that Secrets Manager does, or holds.

@@ -26,7 +26,7 @@ import (
 	"testing"
 	"time"
 
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 var together = flag.Int("together", 4, "calls that meet a fault at once in TestFaults/32 and TestDeadlines/32, at most 32")

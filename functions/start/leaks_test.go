@@ -11,7 +11,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 // TestNothingLeaks takes every path with canaries in all that a caller, an

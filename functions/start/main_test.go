@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"omnistart/internal/incode/incodetest"
-	"omnistart/internal/runtimeapi/runtimeapitest"
+	"omnistart/internal/tooling/incodetest"
+	"omnistart/internal/tooling/runtimeapitest"
 )
 
 // bootstrap is the compiled function. These tests run it as Lambda does: as a

@@ -21,9 +21,9 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"omnistart/internal/incode/incodetest"
-	"omnistart/internal/runtimeapi/runtimeapitest"
-	"omnistart/internal/secretsmanagertest"
+	"omnistart/internal/tooling/incodetest"
+	"omnistart/internal/tooling/runtimeapitest"
+	"omnistart/internal/tooling/secretsmanagertest"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 // callers call without pause, each as soon as it has its answer.

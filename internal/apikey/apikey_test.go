@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
-	"omnistart/internal/leaktest"
-	"omnistart/internal/secretsmanagertest"
+	"omnistart/internal/tooling/leaktest"
+	"omnistart/internal/tooling/secretsmanagertest"
 )
 
 const (

@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"omnistart/internal/incode"
-	"omnistart/internal/leaktest"
+	"omnistart/internal/tooling/leaktest"
 )
 
 func TestSessionStarts(t *testing.T) {

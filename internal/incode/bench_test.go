@@ -18,7 +18,7 @@ import (
 	"omnistart/internal/config"
 	"omnistart/internal/endpoint"
 	"omnistart/internal/incode"
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 var key = apikey.NewKey(incodetest.Key, "v1")

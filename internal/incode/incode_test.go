@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"omnistart/internal/apikey"
-	"omnistart/internal/incode/incodetest"
-	"omnistart/internal/leaktest"
+	"omnistart/internal/tooling/incodetest"
+	"omnistart/internal/tooling/leaktest"
 )
 
 var key = apikey.NewKey(incodetest.Key, "v1")

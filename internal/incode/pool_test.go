@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"omnistart/internal/incode/incodetest"
+	"omnistart/internal/tooling/incodetest"
 )
 
 func TestNotSent(t *testing.T) {

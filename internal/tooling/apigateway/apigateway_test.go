@@ -1,0 +1,245 @@
+package apigateway_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"omnistart/internal/tooling/apigateway"
+)
+
+const route = "POST /omni/start"
+
+func TestEventIsTheOneThatAPIGatewaySends(t *testing.T) {
+	file, err := os.ReadFile("testdata/post.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want events.APIGatewayV2HTTPRequest
+	if err := json.Unmarshal(file, &want); err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodPost, "http://localhost:3000/omni/start?a=1&a=2&b=%20", strings.NewReader(want.Body))
+	r.Header.Set("CONTENT-TYPE", "application/json")
+	r.Header.Set("Content-Length", "31")
+	r.Header.Set("User-Agent", "curl/8.14.1")
+	r.Header.Add("X-Twice", "1")
+	r.Header.Add("X-Twice", "2")
+	r.Header.Set("Cookie", "one=1; two=2")
+	before := time.Now().Truncate(time.Second)
+	got, err := apigateway.NewEvent(r, route)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// What is new in each event is checked by form and taken over.
+	if c := got.RequestContext; !regexp.MustCompile(`^[\w+/-]{15}=$`).MatchString(c.RequestID) {
+		t.Errorf("requestId %q", c.RequestID)
+	} else if at, err := time.Parse("02/Jan/2006:15:04:05 -0700", c.Time); err != nil || at.Before(before) || at.Unix() != c.TimeEpoch/1000 {
+		t.Errorf("time %q, timeEpoch %d, %v", c.Time, c.TimeEpoch, err)
+	}
+	want.RequestContext.RequestID = got.RequestContext.RequestID
+	want.RequestContext.Time = got.RequestContext.Time
+	want.RequestContext.TimeEpoch = got.RequestContext.TimeEpoch
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestRouteKey(t *testing.T) {
+	for target, want := range map[string]string{
+		"POST /omni/start":   route,
+		"GET /omni/start":    "$default",
+		"POST /omni/start/":  "$default",
+		"POST //omni/start":  "$default",
+		"POST /omni/start?a": route,
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		event, err := apigateway.NewEvent(httptest.NewRequest(method, "http://localhost"+path, nil), route)
+		if err != nil || event.RouteKey != want || event.RequestContext.RouteKey != want {
+			t.Errorf("%s: route key %q, %v, want %q", target, event.RouteKey, err, want)
+		}
+	}
+}
+
+func TestBodyEncoding(t *testing.T) {
+	tests := []struct {
+		name, contentType, contentEncoding, body string
+		isBase64                                 bool
+	}{
+		{"JSON", "application/json", "", "{}", false},
+		{"JSON with a charset", "application/json; charset=utf-8", "", "{}", false},
+		{"text", "text/plain", "", "{}", false},
+		{"curl's form data", "application/x-www-form-urlencoded", "", "{}", true},
+		{"no content type", "", "", "{}", true},
+		{"broken content type", "application/json; charset", "", "{}", false},
+		{"compressed JSON", "application/json", "gzip", "\x1f\x8b", true},
+		{"JSON that is not UTF-8", "application/json", "", "{\"\xff\"}", true},
+		{"empty", "", "", "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodPost, "/omni/start", strings.NewReader(tt.body))
+			if tt.contentType != "" {
+				r.Header.Set("Content-Type", tt.contentType)
+			}
+			if tt.contentEncoding != "" {
+				r.Header.Set("Content-Encoding", tt.contentEncoding)
+			}
+			event, err := apigateway.NewEvent(r, route)
+			if err != nil || event.IsBase64Encoded != tt.isBase64 {
+				t.Fatalf("isBase64Encoded %t, %v", event.IsBase64Encoded, err)
+			}
+			got := event.Body
+			if event.IsBase64Encoded {
+				decoded, err := base64.StdEncoding.DecodeString(event.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = string(decoded)
+			}
+			if got != tt.body {
+				t.Errorf("body %q, want %q", got, tt.body)
+			}
+		})
+	}
+}
+
+func TestBodyLimit(t *testing.T) {
+	for size, want := range map[int]int{10 << 20: 0, 10<<20 + 1: http.StatusRequestEntityTooLarge} {
+		r := httptest.NewRequest(http.MethodPost, "/omni/start", strings.NewReader(strings.Repeat("x", size)))
+		_, err := apigateway.NewEvent(r, route)
+		if status := statusOf(err); status != want {
+			t.Errorf("%d bytes: status %d, want %d", size, status, want)
+		}
+	}
+}
+
+// statusOf returns the status of an *apigateway.Error, 0 for nil.
+func statusOf(err error) int {
+	if e, ok := errors.AsType[*apigateway.Error](err); ok {
+		return e.Status
+	}
+	return 0
+}
+
+func TestClaims(t *testing.T) {
+	jwt := func(payload string) string {
+		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".not-a-signature"
+	}
+	tests := []struct {
+		name, authorization, header string
+		claims                      map[string]string // nil: the request goes through without any
+		status                      int
+	}{
+		{"none", "", "", nil, 0},
+		{"SigV4", "AWS4-HMAC-SHA256 Credential=x", "", nil, 0},
+		{"claims of every type", "Bearer " + jwt(`{"sub":"customer-42","exp":1764000000,"admin":true,"groups":["a","b"]}`), "",
+			map[string]string{"sub": "customer-42", "exp": "1764000000", "admin": "true", "groups": "[a b]"}, 0},
+		{"scheme in lower case", "bearer " + jwt(`{"sub":"x"}`), "", map[string]string{"sub": "x"}, 0},
+		{"no claims", "Bearer " + jwt(`{}`), "", map[string]string{}, 0},
+		{"no token", "Bearer", "", nil, 401},
+		{"two parts", "Bearer a.b", "", nil, 401},
+		{"not base64", "Bearer e30.*.x", "", nil, 401},
+		{"not JSON", "Bearer " + jwt(`sub`), "", nil, 401},
+		{"JSON null", "Bearer " + jwt(`null`), "", nil, 401},
+		{"header", "", `{"sub":"customer-7","exp":1764000000}`, map[string]string{"sub": "customer-7", "exp": "1764000000"}, 0},
+		{"header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":"customer-7"}`, map[string]string{"sub": "customer-7"}, 0},
+		{"header beside a bad token", "Bearer", `{"sub":"customer-7"}`, map[string]string{"sub": "customer-7"}, 0},
+		{"header that is not JSON", "", `sub`, nil, 401},
+		{"bad header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":`, nil, 401},
+		{"header with a list", "", `["customer-7"]`, nil, 401},
+		{"header with two objects", "", `{"sub":"customer-7"}{"sub":"customer-42"}`, nil, 401},
+		{"header with a brace too many", "", `{"sub":"customer-7"}}`, nil, 401},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodPost, "/omni/start", nil)
+			r.Header.Set("Authorization", tt.authorization)
+			if tt.header != "" {
+				r.Header.Set(apigateway.ClaimsHeader, tt.header)
+			}
+			event, err := apigateway.NewEvent(r, route)
+			if statusOf(err) != tt.status {
+				t.Fatalf("got %v, want status %d", err, tt.status)
+			}
+			var got map[string]string
+			if a := event.RequestContext.Authorizer; a != nil {
+				got = a.JWT.Claims
+			}
+			if !reflect.DeepEqual(got, tt.claims) {
+				t.Errorf("claims %v, want %v", got, tt.claims)
+			}
+			if value, ok := event.Headers[strings.ToLower(apigateway.ClaimsHeader)]; ok {
+				t.Errorf("the function gets the header %q", value)
+			}
+		})
+	}
+}
+
+func TestRespond(t *testing.T) {
+	tests := []struct {
+		name, payload string
+		status        int
+		contentType   string
+		body          string
+	}{
+		{"a full response", `{"statusCode":422,"headers":{"content-type":"application/problem+json"},"body":"{}"}`, 422, "application/problem+json", "{}"},
+		{"no content type", `{"statusCode":200,"body":"hello"}`, 200, "text/plain;charset=UTF-8", "hello"},
+		{"base64", `{"statusCode":200,"body":"/wA=","isBase64Encoded":true}`, 200, "text/plain;charset=UTF-8", "\xff\x00"},
+		{"JSON without a status is the body", `{"token":"t"}`, 200, "application/json", `{"token":"t"}`},
+		{"JSON that is no object is the body", `[1]`, 200, "application/json", `[1]`},
+		{"not JSON", `token`, 500, "application/json", `{"message":"Internal Server Error"}`},
+		{"broken base64", `{"statusCode":200,"body":"*","isBase64Encoded":true}`, 500, "application/json", `{"message":"Internal Server Error"}`},
+		{"impossible status", `{"statusCode":99}`, 500, "application/json", `{"message":"Internal Server Error"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			if status := apigateway.Respond(w, []byte(tt.payload)); status != tt.status || w.Code != tt.status {
+				t.Errorf("status %d, sent as %d, want %d", status, w.Code, tt.status)
+			}
+			if got := w.Header().Get("Content-Type"); got != tt.contentType {
+				t.Errorf("content type %q, want %q", got, tt.contentType)
+			}
+			if w.Body.String() != tt.body {
+				t.Errorf("body %q, want %q", w.Body, tt.body)
+			}
+		})
+	}
+}
+
+func TestRespondSendsHeadersAndCookies(t *testing.T) {
+	w := httptest.NewRecorder()
+	apigateway.Respond(w, []byte(`{"statusCode":204,"headers":{"cache-control":"no-store"},"cookies":["a=1","b=2"]}`))
+	if got := w.Header(); got.Get("Cache-Control") != "no-store" || len(got["Set-Cookie"]) != 2 {
+		t.Errorf("headers %v", got)
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	tests := []struct {
+		err    error
+		status int
+		body   string
+	}{
+		{&apigateway.Error{Status: 401, Message: "Unauthorized"}, 401, `{"message":"Unauthorized"}`},
+		{errors.New("the function failed: canary"), 500, `{"message":"Internal Server Error"}`},
+	}
+	for _, tt := range tests {
+		w := httptest.NewRecorder()
+		if status := apigateway.Refuse(w, tt.err); status != tt.status || w.Code != tt.status || w.Body.String() != tt.body {
+			t.Errorf("%v: status %d, sent as %d with %s", tt.err, status, w.Code, w.Body)
+		}
+	}
+}

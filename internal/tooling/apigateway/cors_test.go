@@ -1,0 +1,70 @@
+package apigateway_test
+
+import (
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"omnistart/internal/tooling/apigateway"
+)
+
+func TestCORS(t *testing.T) {
+	const listed, other = "https://b.example.com", "https://c.example.com"
+	rules := apigateway.CORS{
+		AllowOrigins:  []string{"https://a.example.com", listed, ""}, // CORS=a,b, leaves an empty one behind
+		AllowMethods:  []string{"POST", "PUT"},
+		AllowHeaders:  []string{"authorization", "content-type"},
+		ExposeHeaders: []string{"retry-after"},
+		MaxAge:        3600,
+	}
+	answered := map[string]string{"Access-Control-Allow-Origin": listed, "Access-Control-Expose-Headers": "retry-after"}
+	allowed := maps.Clone(answered)
+	allowed["Access-Control-Allow-Methods"] = "POST,PUT"
+	allowed["Access-Control-Allow-Headers"] = "authorization,content-type"
+	allowed["Access-Control-Max-Age"] = "3600"
+	const next = http.StatusTeapot
+	tests := []struct {
+		name, method, origin, asks, headers string
+		status                              int
+		want                                map[string]string
+	}{
+		{"preflight", "OPTIONS", listed, "POST", "content-type", 204, allowed},
+		{"preflight written by hand", "OPTIONS", listed, "POST", "Content-Type, Authorization", 204, allowed},
+		{"preflight for what is not allowed", "OPTIONS", listed, "DELETE", "x-api-key", 204, allowed},
+		{"preflight of another origin", "OPTIONS", other, "POST", "content-type", 204, nil},
+		{"preflight of a page without an origin", "OPTIONS", "null", "POST", "", 204, nil},
+		{"OPTIONS that is no preflight", "OPTIONS", listed, "", "", next, answered},
+		{"OPTIONS of no page", "OPTIONS", "", "POST", "", next, nil},
+		{"request", "POST", listed, "", "", next, answered},
+		{"request with a method that is not allowed", "GET", listed, "", "", next, answered},
+		{"request of another origin", "POST", other, "", "", next, nil},
+		{"request of an origin that begins alike", "POST", listed + ".evil.example", "", "", next, nil},
+		{"request of no page", "POST", "", "", "", next, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest(tt.method, "/omni/start", nil)
+			for name, value := range map[string]string{"Origin": tt.origin, "Access-Control-Request-Method": tt.asks, "Access-Control-Request-Headers": tt.headers} {
+				if value != "" {
+					r.Header.Set(name, value)
+				}
+			}
+			w := httptest.NewRecorder()
+			rules.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(next) })).ServeHTTP(w, r)
+			if w.Code != tt.status || w.Header().Get("Vary") != "Origin" {
+				t.Errorf("%d %v, want %d", w.Code, w.Header(), tt.status)
+			}
+			got := map[string]string{}
+			for name := range w.Header() {
+				if strings.HasPrefix(name, "Access-Control-") {
+					got[name] = w.Header().Get(name)
+				}
+			}
+			if !maps.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Holds the contract against the code, the template and the running function: by Schemathesis, and by clients that
+# well-known generators make of it. Needs Go, Python 3, Node.js and npm; installs the rest, pinned, into .build/contract.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+here=internal/tooling/contract
+build=$PWD/.build/contract
+mkdir -p "$build"
+
+go test ./internal/endpoint -run 'Contract|Catalogue'
+
+command -v npm >/dev/null || { echo 'npm is missing: install Node.js' >&2; exit 1; }
+if ! cmp -s $here/requirements.txt "$build/installed.txt"; then
+  python3 -m venv --clear "$build/python"
+  "$build/python/bin/pip" install --quiet --no-deps --requirement $here/requirements.txt
+  cp $here/requirements.txt "$build/installed.txt"
+fi
+mkdir -p "$build/node"
+cp $here/package.json $here/package-lock.json $here/client.ts $here/tsconfig.json "$build/node"
+npm ci --silent --prefix "$build/node"
+
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
+log=$build/run.log
+: >"$log"
+PORT=$port ALLOWED_REDIRECT_HOSTS=app.example.com make run >>"$log" 2>&1 &
+program=$!
+trap 'pkill -INT -P "$program" || true' EXIT
+timeout 300 grep -q -m1 '  curl ' <(tail -n +1 -f --pid "$program" "$log") || { cat "$log"; exit 1; }
+
+export OMNISTART_URL=http://localhost:$port OMNISTART_NODE=$build/node PYTHONDONTWRITEBYTECODE=1
+"$build/python/bin/python" -m pytest -q -p no:cacheprovider $here
+cd "$build" # where it leaves its own files
+PYTHONPATH=$OLDPWD python/bin/schemathesis --config-file "$OLDPWD/$here/schemathesis.toml" run "$OLDPWD/functions/start/openapi.json" \
+  --url "$OMNISTART_URL" --max-examples "${EXAMPLES:-200}"

@@ -1,0 +1,168 @@
+"""The contract against the template, against itself, and against the function that make run serves."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+URL = os.environ["OMNISTART_URL"]
+FLOW = "6245f1e0c8d4b2a39e7f1c05"
+CONTRACT = json.loads((ROOT / "functions/start/openapi.json").read_text())
+((PATH, ITEM),) = CONTRACT["paths"].items()
+((METHOD, OPERATION),) = ITEM.items()
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms as their argument."""
+
+
+Loader.add_multi_constructor("!", lambda loader, _, node: getattr(loader, f"construct_{node.id}")(node, *([True] if node.id != "scalar" else [])))
+API = yaml.load((ROOT / "template.yaml").read_text(), Loader)["Resources"]["Api"]["Properties"]  # noqa: S506
+
+
+def valid(value, schema):
+    # The components come along, so that references are found.
+    Draft202012Validator(schema | {"components": CONTRACT["components"]}).validate(value)
+
+
+def send(method, path, body=None, **headers):
+    """Returns status, headers and the decoded body."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(URL + path, data, headers, method=method), timeout=60)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        return response.status, response.headers, json.load(response)
+
+
+def documented(status, headers, body):
+    """Fails unless the contract has this answer."""
+    response = OPERATION["responses"][str(status)]
+    valid(body, response["content"][headers["Content-Type"]]["schema"])
+    if "type" in body:
+        assert body["type"].removeprefix("/problems/") in response["content"]["application/problem+json"]["examples"]
+        assert body["status"] == status
+
+
+def test_it_is_an_openapi_document():
+    validate(CONTRACT)
+    assert CONTRACT["openapi"].startswith("3.1.")
+
+
+def test_the_template_serves_the_same_operation():
+    template = API["DefinitionBody"]
+    assert {p: list(i) for p, i in template["paths"].items()} == {PATH: [METHOD]}
+    schemes = template["components"]["securitySchemes"]
+    theirs, ours = schemes["AWS_IAM"], CONTRACT["components"]["securitySchemes"]["sigv4"]
+    assert {k: ours[k] for k in theirs} == theirs
+    assert schemes["Jwt"][1]["x-amazon-apigateway-authorizer"]["type"] == "jwt" and ours.keys() - theirs == {"description"}
+    cors = API["CorsConfiguration"][1]
+    assert [m.lower() for m in cors["AllowMethods"]] == [METHOD]
+    assert {"authorization", "content-type"} <= set(cors["AllowHeaders"])
+    assert {h.lower() for h in OPERATION["responses"]["503"]["headers"]} - {"cache-control"} == set(cors["ExposeHeaders"])
+
+
+EXAMPLES = [
+    (status, media["schema"], example)
+    for status, response in OPERATION["responses"].items()
+    for media in response["content"].values()
+    for example in [e["value"] for e in media.get("examples", {}).values()] + ([media["example"]] if "example" in media else [])
+]
+
+
+@pytest.mark.parametrize(("status", "schema", "example"), EXAMPLES)
+def test_each_example_of_an_answer_is_valid(status, schema, example):
+    valid(example, schema)
+    assert example.get("status", int(status)) == int(status)
+
+
+BODY = OPERATION["requestBody"]["content"]["application/json"]
+
+
+@pytest.mark.parametrize("name", BODY["examples"])
+def test_each_example_of_a_request_starts_a_session(name):
+    body = BODY["examples"][name]["value"]
+    valid(body, BODY["schema"])
+    status, headers, answer = send("POST", PATH, body)
+    assert status == 200, answer
+    documented(status, headers, answer)
+
+
+@pytest.mark.parametrize(
+    ("flow", "code"),
+    [
+        ("0400", "incode-rejected"), ("0401", "incode-unauthorized"), ("0429", "incode-throttled"), ("0500", "incode-failed"),
+        ("0504", "incode-timeout"), ("dead", "outcome-unknown"), ("bad0", "incode-invalid-response"),
+    ],
+)  # fmt: skip
+def test_each_fault_of_incode_is_documented(flow, code):
+    status, headers, problem = send("POST", PATH, {"configurationId": flow.rjust(24, "0")})
+    assert problem["type"] == f"/problems/{code}"
+    documented(status, headers, problem)
+
+
+def test_each_type_leads_to_its_entry_in_the_catalogue():
+    page = (ROOT / "functions/start/PROBLEMS.md").read_text()
+    types = CONTRACT["components"]["schemas"]["Problem"]["properties"]["type"]["enum"]
+    assert sorted(types) == sorted("/problems/" + code for code in re.findall(r"^## ([a-z-]+)$", page, re.M))
+
+
+# What clients of Incode's sample servers, or of Incode itself, send.
+OLD = {
+    "GET /start": ("GET", "/start", None, 404, "/omni/start"),
+    "GET /omni/start": ("GET", "/omni/start", None, 405, "POST"),
+    "interviewId": ("POST", PATH, {"configurationId": FLOW, "interviewId": "6a0f3c9d1b2e4f5a6b7c8d9e"}, 422, "every call starts a new session"),
+    "uuid": ("POST", PATH, {"configurationId": FLOW, "uuid": "6a0f3c9d1b2e4f5a6b7c8d9e"}, 422, "every call starts a new session"),
+    "externalId": ("POST", PATH, {"configurationId": FLOW, "externalId": "customer-42"}, 422, "use externalCustomerId"),
+    "another field": ("POST", PATH, {"configurationId": FLOW, "apiKey": "x"}, 422, "Not a field of the contract"),
+}
+
+
+@pytest.mark.parametrize("row", OLD)
+def test_an_old_client_is_told_what_to_change(row):
+    method, path, body, want, hint = OLD[row]
+    status, headers, problem = send(method, path, body)
+    assert status == want
+    documented(status, headers, problem)
+    assert hint in problem["detail"] + str(problem.get("errors"))
+
+
+def test_what_incode_itself_is_sent_needs_a_new_base_url_alone():
+    status, _, answer = send("POST", PATH, {"configurationId": FLOW, "countryCode": "ALL"}, x_api_key="x", api_version="1.0")
+    assert status == 200
+    assert list(answer) == ["token"]
+
+
+def test_the_python_client_works(tmp_path):
+    subprocess.run(
+        [Path(sys.executable).with_name("openapi-python-client"), "generate", "--path", ROOT / "functions/start/openapi.json", "--output-path", tmp_path / "client", "--fail-on-warning"],
+        check=True, env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    run = [sys.executable, HERE / "client.py", URL, FLOW]
+    works(subprocess.run(run, check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path / "client")}).stdout)
+
+
+def test_the_typescript_client_works():
+    build = Path(os.environ["OMNISTART_NODE"])
+    for command in (["npx", "openapi-typescript", ROOT / "functions/start/openapi.json", "-o", "schema.d.ts"], ["npx", "tsc", "-p", "."]):
+        subprocess.run(command, check=True, cwd=build)
+    works(subprocess.run(["node", "client.js", URL, FLOW], check=True, capture_output=True, text=True, cwd=build).stdout)
+
+
+def works(output):
+    result = json.loads(output)
+    assert result.pop("token").startswith("eyJ")
+    assert result == {"status": 403, "type": "/problems/customer-mismatch"}

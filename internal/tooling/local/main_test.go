@@ -1,0 +1,301 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"omnistart/internal/tooling/incodetest"
+	"omnistart/internal/tooling/runtimeapitest"
+)
+
+// bootstrap is the compiled function: what runs on a developer's machine is
+// what these tests run.
+var bootstrap string
+
+func TestMain(m *testing.M) {
+	os.Exit(runtimeapitest.Main(m, "omnistart/functions/start", &bootstrap))
+}
+
+// project is the folder with the template.
+const project = "../../.."
+
+// program is a running program under test.
+type program struct {
+	curl   string // the line that it tells the user to try
+	lines  *bufio.Scanner
+	stderr runtimeapitest.Output
+	done   chan error
+	stop   context.CancelFunc
+}
+
+// start runs the program on a free port with these variables in the user's
+// shell, and returns when it is ready.
+func start(t *testing.T, shell map[string]string, args ...string) *program {
+	t.Helper()
+	if len(args) == 0 {
+		args = []string{project, bootstrap}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	out, stdout := io.Pipe()
+	p := &program{lines: bufio.NewScanner(out), done: make(chan error, 1), stop: cancel}
+	getenv := func(name string) string {
+		if name == "PORT" {
+			return "0"
+		}
+		return shell[name]
+	}
+	go func() {
+		err := run(ctx, args, getenv, stdout, &p.stderr)
+		_ = stdout.Close()
+		p.done <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		_, _ = io.Copy(io.Discard, out)
+	})
+	for p.lines.Scan() {
+		if line, ok := strings.CutPrefix(p.lines.Text(), "  curl "); ok {
+			p.curl = line
+		}
+		if p.curl != "" && p.lines.Text() == "" {
+			return p
+		}
+	}
+	t.Fatalf("the program ended: %v\n%s", <-p.done, p.stderr.String())
+	return nil
+}
+
+// post sends a body to the URL of the program's curl line and returns the
+// status, the answer and the line that the program prints about it.
+func (p *program) post(t *testing.T, body string) (status int, answer, line string) {
+	t.Helper()
+	url := regexp.MustCompile(`http://\S+`).FindString(p.curl)
+	resp, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.lines.Scan() {
+		t.Fatal("the program prints no more")
+	}
+	return resp.StatusCode, string(raw), p.lines.Text()
+}
+
+// close ends the program as Ctrl-C does and returns what it printed meanwhile.
+func (p *program) close(t *testing.T) (rest string) {
+	t.Helper()
+	p.stop()
+	for p.lines.Scan() {
+		rest += p.lines.Text() + "\n"
+	}
+	if err := <-p.done; err != nil {
+		t.Errorf("after Ctrl-C: %v", err)
+	}
+	return rest
+}
+
+func TestTheCurlLineWorks(t *testing.T) {
+	p := start(t, nil)
+	_, body, ok := strings.Cut(p.curl, "-d '")
+	if !ok {
+		t.Fatalf("curl line %q", p.curl)
+	}
+	body = strings.TrimSuffix(body, "'")
+	for _, temperature := range []string{`cold start \d+ ms, Incode dialled after \d+ ms, secret there after \d+ ms`, "warm"} {
+		status, answer, line := p.post(t, body)
+		if status != http.StatusOK || !strings.HasPrefix(answer, `{"token":"ey`) {
+			t.Fatalf("%d %s", status, answer)
+		}
+		if want := `^200 session started  \d+ ms  \(Incode \d+ ms, ` + temperature + `\)$`; !regexp.MustCompile(want).MatchString(line) {
+			t.Errorf("printed %q, want %s", line, want)
+		}
+	}
+	if rest := p.close(t); rest != "" {
+		t.Errorf("printed at the end: %q", rest)
+	}
+	if p.stderr.String() != "" {
+		t.Errorf("the function printed:\n%s", &p.stderr)
+	}
+}
+
+func TestEveryMisbehaviourIsShownAndHarmless(t *testing.T) {
+	p := start(t, map[string]string{"INCODE_TIMEOUT": "500ms"}) // beyond the stand-in's latency, below its patience
+	for _, flow := range incodetest.Flows {
+		if flow.ID == incodetest.FlowID {
+			continue
+		}
+		status, answer, line := p.post(t, `{"configurationId":"`+flow.ID+`"}`)
+		if status < 500 || !strings.Contains(answer, `"type":"`) {
+			t.Errorf("%s: %d %s", flow.Does, status, answer)
+		}
+		want := fmt.Sprintf(`^%d [a-z-]+  \d+ ms  \(Incode \d+ ms, (warm|cold start [^)]+)\)$`, status)
+		if !regexp.MustCompile(want).MatchString(line) {
+			t.Errorf("%s: printed %q, want %s", flow.Does, line, want)
+		}
+	}
+	if status, answer, _ := p.post(t, `{"configurationId":"`+incodetest.FlowID+`"}`); status != http.StatusOK {
+		t.Errorf("afterwards: %d %s", status, answer)
+	}
+	p.close(t)
+}
+
+func TestRefusedBeforeIncode(t *testing.T) {
+	p := start(t, nil)
+	status, _, line := p.post(t, `{`)
+	if want := `^400 invalid-json  \d+ ms  \((warm|cold start [^)]+)\)$`; status != http.StatusBadRequest || !regexp.MustCompile(want).MatchString(line) {
+		t.Errorf("%d, printed %q, want %s", status, line, want)
+	}
+	p.close(t)
+}
+
+func TestCtrlCEndsARunningInvocation(t *testing.T) {
+	incode := incodetest.New()
+	defer incode.Close()
+	arrived := make(chan struct{}, 1)
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		incode.ServeHTTP(w, r)
+	}))
+	defer ts.Close()
+	p := start(t, map[string]string{"INCODE_API_KEY": incodetest.Key, "INCODE_BASE_URL": ts.URL})
+	url := regexp.MustCompile(`http://\S+`).FindString(p.curl)
+	failed := make(chan error, 1)
+	go func() {
+		resp, err := http.Post(url, "application/json", strings.NewReader(`{"configurationId":"`+strings.Repeat("0", 21)+`408"}`))
+		if err == nil {
+			resp.Body.Close()
+		}
+		failed <- err
+	}()
+	select {
+	case <-arrived:
+	case err := <-failed:
+		t.Fatalf("Incode was not called: %v", err)
+	}
+	p.close(t)
+	if err := <-failed; err == nil {
+		t.Error("got an answer")
+	}
+}
+
+func TestRealIncode(t *testing.T) {
+	const key = "canary0000000000000000000000000000000000"
+	incode := incodetest.New()
+	incode.SetKey(key)
+	ts := httptest.NewServer(incode)
+	defer ts.Close()
+	shell := map[string]string{"INCODE_API_KEY": key, "INCODE_BASE_URL": ts.URL}
+	p := start(t, shell)
+	status, answer, line := p.post(t, `{"configurationId":"`+incodetest.FlowID+`"}`)
+	if status != http.StatusOK || incode.Sessions() != 1 {
+		t.Errorf("%d %s, %d sessions", status, answer, incode.Sessions())
+	}
+	if rest := p.close(t); strings.Contains(p.curl+line+rest+p.stderr.String(), key) {
+		t.Error("the key was printed")
+	}
+
+	rig, err := newRig(func(name string) string { return shell[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rig.close()
+	env := strings.Join(rig.env, "\n")
+	if strings.Contains(env, key) {
+		t.Error("the key is in the function's environment")
+	}
+	for _, want := range []string{"\nALLOWED_CONFIGURATION_IDS=*", "\nINCODE_BASE_URL=" + ts.URL} {
+		if !strings.Contains(env, want) {
+			t.Errorf("no %q in the function's environment", want)
+		}
+	}
+}
+
+func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
+	want := map[string]string{
+		"ALLOWED_CONFIGURATION_IDS": "6245f1e0c8d4b2a39e7f1c05",
+		"ALLOWED_REDIRECT_HOSTS":    "example.com",
+		"CUSTOMER_ID_CLAIM":         "email",
+		"RETURN_INTERVIEW_ID":       "true",
+		"INCODE_TIMEOUT":            "3s",
+	}
+	env := functionEnv(func(name string) string { return want[name] }, "http://secrets", "http://incode", "default")
+	for name, value := range want {
+		if !strings.Contains("\n"+strings.Join(env, "\n")+"\n", "\n"+name+"="+value+"\n") {
+			t.Errorf("%s is not %s in %q", name, value, env)
+		}
+	}
+}
+
+func TestBadEnvironmentIsShownWhole(t *testing.T) {
+	shell := map[string]string{"PORT": "0", "INCODE_TIMEOUT": "soon", "RETURN_INTERVIEW_ID": "perhaps"}
+	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, io.Discard)
+	for _, want := range []string{"the function cannot start", "INCODE_TIMEOUT", "RETURN_INTERVIEW_ID", "exit status 1"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not mention %s", err, want)
+		}
+	}
+}
+
+func TestBusyPort(t *testing.T) {
+	listener, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = run(t.Context(), []string{project, bootstrap}, func(name string) string { return map[string]string{"PORT": port}[name] }, io.Discard, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "port "+port+" is taken") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	if err := run(t.Context(), nil, os.Getenv, io.Discard, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ") {
+		t.Errorf("got %v", err)
+	}
+	if err := run(t.Context(), []string{project, "testdata/none"}, func(string) string { return "0" }, io.Discard, io.Discard); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFunctionLog(t *testing.T) {
+	var rest bytes.Buffer
+	log := newFunctionLog(&rest)
+	old, next := log.stdout(), log.stdout()
+	// A process's writes need not end where its lines do, and another's may come
+	// between them.
+	for _, part := range []string{"not JSON\n{\"message\":\"requ", "est\",\"requestId\":\"a\",\"code\":\"ok\",\"incodeMs\":1.5}\n{\"message\":\"other\"}\n"} {
+		if _, err := io.WriteString(old, part); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(next, "{\"message\":"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if line, ok := log.line("a"); !ok || line.Code != "ok" || line.IncodeMs != 1.5 {
+		t.Errorf("got %+v, %t", line, ok)
+	}
+	if rest.String() != "not JSON\n{\"message\":\"other\"}\n" {
+		t.Errorf("passed on %q", rest.String())
+	}
+}

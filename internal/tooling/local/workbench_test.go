@@ -1,0 +1,123 @@
+//go:build unix
+
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"omnistart/internal/tooling/apigateway"
+	"omnistart/internal/tooling/incodetest"
+)
+
+// do sends a request to a path of the program and returns the response and its
+// body.
+func (p *program) do(t *testing.T, method, path, body string, header map[string]string) (*http.Response, string) {
+	t.Helper()
+	url := strings.TrimSuffix(regexp.MustCompile(`http://\S+`).FindString(p.curl), "/omni/start") + path
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range header {
+		r.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(text)
+}
+
+// unread starts a program whose lines nobody reads.
+func unread(t *testing.T, shell map[string]string) *program {
+	t.Helper()
+	p := start(t, shell)
+	go func() {
+		for p.lines.Scan() { // a line that nobody takes would hold up the next
+		}
+	}()
+	return p
+}
+
+const good = `{"configurationId":"` + incodetest.FlowID + `","externalCustomerId":"customer-42"}`
+
+func TestPagesOfListedOriginsMayCall(t *testing.T) {
+	const page = "http://localhost:5173"
+	p := unread(t, map[string]string{"CORS": page + ",https://app.example.com"})
+	resp, _ := p.do(t, "OPTIONS", "/omni/start", "", map[string]string{"Origin": page, "Access-Control-Request-Method": "POST"})
+	// What the template says.
+	for name, want := range map[string]string{
+		"Access-Control-Allow-Origin":  page,
+		"Access-Control-Allow-Methods": "POST",
+		"Access-Control-Allow-Headers": "authorization,content-type,x-amz-content-sha256,x-amz-date,x-amz-security-token",
+		"Access-Control-Max-Age":       "3600",
+	} {
+		if got := resp.Header.Get(name); resp.StatusCode != http.StatusNoContent || got != want {
+			t.Errorf("preflight: %d, %s: %q, want %q", resp.StatusCode, name, got, want)
+		}
+	}
+	tests := []struct {
+		name, method, body, claims string
+		status                     int
+	}{
+		{"a token", "POST", good, "", 200},
+		{"a problem", "POST", "{", "", 400},
+		{"a problem of the method", "GET", "", "", 405},
+		{"API Gateway's own answer", "POST", good, "nonsense", 401},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for origin, want := range map[string][2]string{page: {page, "retry-after"}, "http://localhost:8080": {}} {
+				resp, text := p.do(t, tt.method, "/omni/start", tt.body,
+					map[string]string{"Origin": origin, "Content-Type": "application/json", apigateway.ClaimsHeader: tt.claims})
+				got := [2]string{resp.Header.Get("Access-Control-Allow-Origin"), resp.Header.Get("Access-Control-Expose-Headers")}
+				if resp.StatusCode != tt.status || got != want {
+					t.Errorf("%s: %d %s, lets in and exposes %q, want %d, %q", origin, resp.StatusCode, text, got, tt.status, want)
+				}
+			}
+		})
+	}
+}
+
+func TestTemplateWithoutCORS(t *testing.T) {
+	for _, text := range []string{"", "Resources: {Api: {Properties: {CorsConfiguration: !If [a]}}}", "Resources: {Api: {Properties: {CorsConfiguration: !If [a, [b], c]}}}", "%"} {
+		name := filepath.Join(t.TempDir(), "template.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := templateCORS(name, ""); err == nil {
+			t.Errorf("took %q", text)
+		}
+	}
+	if _, err := templateCORS("testdata/none", ""); err == nil {
+		t.Error("took a template that is not there")
+	}
+}
+
+func TestClaimsWithoutAnIdentityProvider(t *testing.T) {
+	p := unread(t, nil)
+	for claims, want := range map[string]int{`{"sub":"customer-42"}`: 200, `{"sub":"customer-7"}`: 403, `{"email":"x"}`: 403, "nonsense": 401} {
+		resp, text := p.do(t, "POST", "/omni/start", good, map[string]string{"Content-Type": "application/json", apigateway.ClaimsHeader: claims})
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d %s, want %d", claims, resp.StatusCode, text, want)
+		}
+	}
+}
+
+func TestTheTypeOfAProblemLeadsToTheCatalogue(t *testing.T) {
+	p := unread(t, nil)
+	if resp, text := p.do(t, "GET", "/problems/outcome-unknown", "", nil); resp.StatusCode != 200 || !strings.Contains(text, "\n## outcome-unknown\n") {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+}

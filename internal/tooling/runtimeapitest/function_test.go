@@ -1,0 +1,390 @@
+//go:build unix
+
+package runtimeapitest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"omnistart/internal/tooling/runtimeapitest"
+)
+
+// The test binary is the function under test, too: started with this variable
+// it does what the variable says.
+const role = "FUNCTION_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(role) {
+	case "":
+		os.Exit(m.Run())
+	case "function":
+		lambda.Start(function)
+	case "exit at init":
+		os.Exit(3)
+	case "init error":
+		resp, err := http.Post("http://"+os.Getenv("AWS_LAMBDA_RUNTIME_API")+"/2018-06-01/runtime/init/error", "application/json",
+			strings.NewReader(`{"errorType":"Config.Invalid","errorMessage":"two faults"}`))
+		if err != nil || resp.StatusCode != http.StatusAccepted {
+			os.Exit(4)
+		}
+		os.Exit(1)
+	case "hang at init":
+		select {}
+	}
+}
+
+// function does what its event says.
+func function(ctx context.Context, event string) (string, error) {
+	verb, arg, _ := strings.Cut(event, " ")
+	switch verb {
+	case "echo":
+		return arg, nil
+	case "fail":
+		return "", errors.New(arg)
+	case "panic":
+		panic(arg)
+	case "exit":
+		os.Exit(5)
+	case "env":
+		return strings.Join(os.Environ(), "\n"), nil
+	case "pid":
+		return strconv.Itoa(os.Getpid()), nil
+	case "print":
+		fmt.Println(arg)
+		fmt.Fprintln(os.Stderr, arg)
+		return "", nil
+	case "context":
+		lc, _ := lambdacontext.FromContext(ctx)
+		deadline, _ := ctx.Deadline()
+		return fmt.Sprint(lc.AwsRequestID, " ", lc.InvokedFunctionArn != "", " ", time.Until(deadline) > 0), nil
+	case "big":
+		return strings.Repeat("x", 7<<20), nil
+	case "hang":
+		select {}
+	case "hold": // until the gate opens
+		resp, err := http.Get(arg)
+		if err != nil {
+			return "", err
+		}
+		resp.Body.Close()
+		return strconv.Itoa(os.Getpid()), nil
+	}
+	return "", nil
+}
+
+func config(t *testing.T, roleIs string, env ...string) runtimeapitest.Config {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Generous: only the tests of the timeout shorten it.
+	return runtimeapitest.Config{Bootstrap: binary, Env: append(env, role+"="+roleIs), Timeout: time.Minute}
+}
+
+func start(t *testing.T, c runtimeapitest.Config) *runtimeapitest.Function {
+	t.Helper()
+	f, err := runtimeapitest.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f
+}
+
+// invoke returns the function's answer to an event, both as plain strings.
+func invoke(ctx context.Context, f *runtimeapitest.Function, event string) (string, runtimeapitest.Result, error) {
+	result, err := f.Invoke(ctx, []byte(strconv.Quote(event)))
+	answer, _ := strconv.Unquote(string(result.Payload))
+	return answer, result, err
+}
+
+// pid returns the function's process, starting it if need be.
+func pid(t *testing.T, f *runtimeapitest.Function) int {
+	t.Helper()
+	answer, _, err := invoke(t.Context(), f, "pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := strconv.Atoi(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Pid(); got != id {
+		t.Errorf("Pid says %d, and the process %d", got, id)
+	}
+	return id
+}
+
+func TestInvoke(t *testing.T) {
+	f := start(t, config(t, "function"))
+	var first int
+	for n, want := range []string{"one", "two"} {
+		answer, result, err := invoke(t.Context(), f, "echo "+want)
+		if err != nil || answer != want {
+			t.Fatalf("got %q, %v", answer, err)
+		}
+		if cold := result.InitDuration > 0; cold != (n == 0) || result.Duration <= 0 || result.RequestID == "" {
+			t.Errorf("invocation %d: %+v", n, result)
+		}
+		id := pid(t, f)
+		if n == 0 {
+			first = id
+		} else if id != first {
+			t.Error("a warm invocation met another process")
+		}
+	}
+}
+
+func TestFunctionSeesRequestIDAndDeadline(t *testing.T) {
+	answer, result, err := invoke(t.Context(), start(t, config(t, "function")), "context")
+	if want := result.RequestID + " true true"; err != nil || answer != want {
+		t.Errorf("got %q, %v, want %q", answer, err, want)
+	}
+}
+
+func TestEnvironmentIsTheGivenOneAlone(t *testing.T) {
+	t.Setenv("FROM_THE_TEST", "1")
+	answer, _, err := invoke(t.Context(), start(t, config(t, "function", "GIVEN=1")), "env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(answer) {
+		name, _, _ := strings.Cut(line, "=")
+		names = append(names, name)
+	}
+	if got, want := strings.Join(names, " "), "GIVEN "+role+" AWS_LAMBDA_RUNTIME_API _X_AMZN_TRACE_ID"; got != want {
+		t.Errorf("the function's environment has %s, want %s", got, want)
+	}
+}
+
+func TestFailedInvocations(t *testing.T) {
+	tests := []struct {
+		name, event   string
+		errorType     string
+		message       string
+		leavesProcess bool
+	}{
+		{"returned error", "fail no luck", "errorString", "no luck", true},
+		{"panic", "panic no luck", "string", "no luck", false},
+		{"exit", "exit", "Runtime.ExitError", "exit status 5", false},
+		{"answer beyond 6 MB", "big", "Function.ResponseSizeTooLarge", "6291556", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := start(t, config(t, "function"))
+			before := pid(t, f)
+			_, result, err := invoke(t.Context(), f, tt.event)
+			fe, ok := errors.AsType[*runtimeapitest.FunctionError](err)
+			if !ok || fe.Type != tt.errorType || !strings.Contains(fe.Message, tt.message) || result.RequestID == "" {
+				t.Fatalf("got %+v, %v", result, err)
+			}
+			answer, result, err := invoke(t.Context(), f, "echo again")
+			if err != nil || answer != "again" {
+				t.Fatalf("the next invocation: %q, %v", answer, err)
+			}
+			if warm := result.InitDuration == 0; warm != tt.leavesProcess {
+				t.Errorf("the next invocation is warm: %t, want %t", warm, tt.leavesProcess)
+			}
+			if same := pid(t, f) == before; same != tt.leavesProcess {
+				t.Errorf("the next invocation meets the same process: %t, want %t", same, tt.leavesProcess)
+			}
+		})
+	}
+}
+
+func TestTimeoutKills(t *testing.T) {
+	c := config(t, "function")
+	c.Timeout = time.Second // long enough for an echo
+	f := start(t, c)
+	before := pid(t, f)
+	_, _, err := invoke(t.Context(), f, "hang")
+	if fe, ok := errors.AsType[*runtimeapitest.FunctionError](err); !ok || fe.Type != "Sandbox.Timedout" || !strings.HasSuffix(fe.Message, "Task timed out after 1.00 seconds") {
+		t.Fatalf("got %v", err)
+	}
+	gone(t, before)
+	if id := f.Pid(); id != 0 {
+		t.Errorf("Pid says %d of a process that is gone", id)
+	}
+	if answer, result, err := invoke(t.Context(), f, "echo again"); err != nil || answer != "again" || result.InitDuration == 0 {
+		t.Errorf("the next invocation: %q, %+v, %v", answer, result, err)
+	}
+}
+
+func TestCancelledInvocationKills(t *testing.T) {
+	f := start(t, config(t, "function"))
+	before := pid(t, f)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, _, err := invoke(ctx, f, "hang"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	gone(t, before)
+}
+
+// gone fails the test when the process still exists; a zombie would, too.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d: %v, want none", pid, err)
+	}
+}
+
+// until polls for what the kernel tells nobody about.
+func until(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.After(10 * time.Second); !done(); {
+		select {
+		case <-deadline:
+			t.Fatal("it never happened")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func TestProcessThatDiesWhileIdleIsReplaced(t *testing.T) {
+	f := start(t, config(t, "function"))
+	before := pid(t, f)
+	if err := f.Freeze(t.Context()); err != nil { // so that it surely is idle
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return syscall.Kill(before, 0) != nil }) // it has been waited for
+	if after := pid(t, f); after == before {
+		t.Error("got an answer from the dead")
+	}
+}
+
+func TestInitErrors(t *testing.T) {
+	tests := []struct {
+		role string
+		want runtimeapitest.InitError
+	}{
+		{"init error", runtimeapitest.InitError{Type: "Config.Invalid", Message: "two faults", Exit: "exit status 1"}},
+		{"exit at init", runtimeapitest.InitError{Type: "Runtime.ExitError", Message: "Runtime exited without providing a reason", Exit: "exit status 3"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.role, func(t *testing.T) {
+			_, err := runtimeapitest.Start(t.Context(), config(t, tt.role))
+			if got, ok := errors.AsType[*runtimeapitest.InitError](err); !ok || *got != tt.want {
+				t.Errorf("got %v, want %v", err, &tt.want)
+			}
+		})
+	}
+	t.Run("hang at init", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := runtimeapitest.Start(ctx, config(t, "hang at init")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("no such file", func(t *testing.T) {
+		if _, err := runtimeapitest.Start(t.Context(), runtimeapitest.Config{Bootstrap: "testdata/none"}); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestOutput(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	c := config(t, "function")
+	c.Stdout, c.Stderr = &stdout, &stderr
+	f := start(t, c)
+	if _, _, err := invoke(t.Context(), f, "print hello"); err != nil {
+		t.Fatal(err)
+	}
+	f.Close() // waits for the output
+	if stdout.String() != "hello\n" || stderr.String() != "hello\n" {
+		t.Errorf("stdout %q, stderr %q", stdout.String(), stderr.String())
+	}
+}
+
+// state returns the process state of Linux, "T" for a stopped one.
+func state(t *testing.T, pid int) string {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("no /proc here to see the process state in")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return after[:1]
+}
+
+func TestFreezeAndThaw(t *testing.T) {
+	f := start(t, config(t, "function"))
+	id := pid(t, f)
+	freeze := func() {
+		t.Helper()
+		if err := f.Freeze(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		until(t, func() bool { return state(t, id) == "T" })
+	}
+	freeze()
+	if err := f.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return state(t, id) != "T" })
+	freeze()
+	if answer, result, err := invoke(t.Context(), f, "echo awake"); err != nil || answer != "awake" || result.InitDuration != 0 {
+		t.Errorf("got %q, %+v, %v, want a warm answer", answer, result, err)
+	}
+	freeze()
+	f.Close()
+	gone(t, id)
+	if err := f.Freeze(t.Context()); err == nil {
+		t.Error("froze a closed function")
+	}
+}
+
+func TestOneInvocationAtATime(t *testing.T) {
+	f := start(t, config(t, "function"))
+	var wg sync.WaitGroup
+	for n := range 8 {
+		wg.Go(func() {
+			want := strconv.Itoa(n)
+			if answer, _, err := invoke(t.Context(), f, "echo "+want); err != nil || answer != want {
+				t.Errorf("got %q, %v, want %q", answer, err, want)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestAnswersToAnotherRequestAreRefused(t *testing.T) {
+	f := start(t, config(t, "function"))
+	env, _, err := invoke(t.Context(), f, "env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(env, "AWS_LAMBDA_RUNTIME_API=")
+	addr, _, _ := strings.Cut(after, "\n")
+	resp, err := http.Post("http://"+addr+"/2018-06-01/runtime/invocation/other/response", "application/json", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
