@@ -32,6 +32,7 @@ func TestDeadlines(t *testing.T) {
 		"secret after a refusal": {func(t *testing.T, r *rig, w *wire) {
 			w.next(r.callers, func(p peer) bool { t.Cleanup(r.secrets.Hold()); return refuse(p) })
 		}, noSecret, 1},
+		"DNS": {func(t *testing.T, r *rig, w *wire) { w.resolve(t, r).meets(lookups["a mute resolver"]) }, unreached, 0},
 		"TCP": {func(t *testing.T, r *rig, _ *wire) { r.env["INCODE_BASE_URL"] = "https://" + full(t) }, unreached, 0},
 		"TLS": {func(_ *testing.T, r *rig, w *wire) {
 			for range 1 + r.callers { // the init's
@@ -85,9 +86,9 @@ func full(t *testing.T) string {
 	}
 }
 
-// TestTooLittleTimeIsLeft gives less than what is reserved for the answer, and
+// TestDeadlineTooCloseToSend gives less than what is reserved for the answer, and
 // a little more.
-func TestTooLittleTimeIsLeft(t *testing.T) {
+func TestDeadlineTooCloseToSend(t *testing.T) {
 	for _, timeout := range []time.Duration{450 * time.Millisecond, 580 * time.Millisecond} {
 		r := newRig(t)
 		w := listenWire(t, r)

@@ -98,14 +98,7 @@ func networkFaults(t *testing.T, m *matrix) {
 		w.listen(t, listenOn(t, fd))
 		w.good(t, r)
 	})
-	m.row(t, "no such host", func(t *testing.T) { // which stays so
-		r := m.rig(t)
-		r.env["INCODE_BASE_URL"] = "https://incode.invalid"
-		r.start(t, 5*time.Second)
-		for range 2 {
-			r.meet(t, unreached)
-		}
-	})
+	resolverFaults(t, m)
 	certificateFaults(t, m)
 	restFaults(t, m)
 }
@@ -142,17 +135,47 @@ func listenOn(t *testing.T, fd int) net.Listener {
 	return l
 }
 
-// certificateFaults are a server that is not Incode: it must not get the key.
+// resolverFaults befall the lookup of Incode's address, until they are mended.
+func resolverFaults(t *testing.T, m *matrix) {
+	var names []string
+	for name := range lookups {
+		names = append(names, name)
+	}
+	m.rows(t, names, func(t *testing.T, i int) {
+		r := m.rig(t)
+		r.env["INCODE_TIMEOUT"] = "1500ms" // so that two calls end before a mute lookup is tried again
+		w := listenWire(t, r)
+		dns := w.resolve(t, r)
+		dns.meets(lookups[names[i]])
+		r.start(t, 5*time.Second)
+		r.meet(t, unreached)
+		if w.requests.Load() != 0 {
+			t.Error("a request arrived")
+		}
+		dns.meets(nil)
+		w.good(t, r)
+	})
+}
+
+// certificateFaults are a server that is not Incode: it must not get the key,
+// and what it calls itself is not for the log.
 func certificateFaults(t *testing.T, m *matrix) {
+	const another = "canary.example"
 	tomorrow, yesterday := time.Now().Add(24*time.Hour), time.Now().Add(-24*time.Hour)
 	for name, certificate := range map[string]func(*testing.T, *wire) *tls.Certificate{
-		"expired certificate":    func(t *testing.T, w *wire) *tls.Certificate { return w.ca.issue(t, "127.0.0.1", yesterday) },
-		"certificate of another": func(t *testing.T, w *wire) *tls.Certificate { return w.ca.issue(t, "127.0.0.2", tomorrow) },
-		"unknown authority":      func(t *testing.T, _ *wire) *tls.Certificate { return newAuthority(t).issue(t, "127.0.0.1", tomorrow) },
+		"expired certificate":    func(t *testing.T, w *wire) *tls.Certificate { return w.ca.issue(t, yesterday, incodeHost, another) },
+		"certificate of another": func(t *testing.T, w *wire) *tls.Certificate { return w.ca.issue(t, tomorrow, another) },
+		"unknown authority": func(t *testing.T, _ *wire) *tls.Certificate {
+			return newAuthority(t).issue(t, tomorrow, incodeHost, another)
+		},
+		"unreadable certificate": func(t *testing.T, w *wire) *tls.Certificate {
+			return w.ca.issue(t, tomorrow, incodeHost, "https://canary:eyJ")
+		},
 	} {
 		m.row(t, name, func(t *testing.T) {
 			r := m.rig(t)
 			w := listenWire(t, r)
+			w.resolve(t, r)
 			good := w.certificate.Swap(certificate(t, w))
 			r.start(t, 5*time.Second)
 			r.meet(t, unreached)

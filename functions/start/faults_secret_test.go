@@ -19,7 +19,8 @@ import (
 type secretFault struct {
 	name string
 	do   func(*rig)     // on the stand-in, or
-	raw  func(net.Conn) // in place of it
+	raw  func(net.Conn) // in place of it, or
+	dns  lookup         // on the way to it
 	want want
 }
 
@@ -49,46 +50,50 @@ func secretFaults(t *testing.T, m *matrix) {
 	)
 	bomb := zip(`{"VersionId":"v","SecretString":"`) + strings.Repeat(zip(strings.Repeat("0", 1<<20)), 128)
 	faults := []secretFault{
-		{"denied", says("AccessDeniedException", 400), nil, misconfigured},
-		{"missing", says("ResourceNotFoundException", 400), nil, misconfigured},
-		{"without a value", func(r *rig) { r.secrets.Create(secretID) }, nil, misconfigured},
-		{"pending deletion", says("InvalidRequestException", 400), nil, misconfigured},
-		{"KMS denied", says("DecryptionFailure", 400), nil, misconfigured},
-		{"expired credentials", says("ExpiredTokenException", 400), nil, noSecret},
-		{"throttled", says("ThrottlingException", 400), nil, noSecret},
-		{"500", says("InternalServiceError", 500), nil, noSecret},
-		{"an unknown error", says("NewException", 400), nil, noSecret},
-		{"HTML", nil, sends(reply("503 Service Unavailable", "", "<title>canary</title>")), noSecret},
-		{"mute", nil, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, noSecret},
-		{"hanging up", nil, sends(""), noSecret},
+		{"denied", says("AccessDeniedException", 400), nil, nil, misconfigured},
+		{"missing", says("ResourceNotFoundException", 400), nil, nil, misconfigured},
+		{"without a value", func(r *rig) { r.secrets.Create(secretID) }, nil, nil, misconfigured},
+		{"pending deletion", says("InvalidRequestException", 400), nil, nil, misconfigured},
+		{"KMS denied", says("DecryptionFailure", 400), nil, nil, misconfigured},
+		{"expired credentials", says("ExpiredTokenException", 400), nil, nil, noSecret},
+		{"throttled", says("ThrottlingException", 400), nil, nil, noSecret},
+		{"500", says("InternalServiceError", 500), nil, nil, noSecret},
+		{"an unknown error", says("NewException", 400), nil, nil, noSecret},
+		{"HTML", nil, sends(reply("503 Service Unavailable", "", "<title>canary</title>")), nil, noSecret},
+		{"mute", nil, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, nil, noSecret},
+		{"hanging up", nil, sends(""), nil, noSecret},
+		{"reset", nil, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }, nil, noSecret},
+		{"refused", nil, nil, lookups["an address without port"], noSecret},
+		{"no such host", nil, nil, lookups["no such host"], noSecret},
+		{"a mute resolver", nil, nil, lookups["a mute resolver"], noSecret},
 		{"slow", nil, func(c net.Conn) {
 			tick := time.NewTicker(5 * time.Millisecond)
 			defer tick.Stop()
 			for _, err := io.WriteString(c, open+`{"VersionId":"v","SecretString":"`); err == nil; <-tick.C {
 				_, err = io.WriteString(c, "canary")
 			}
-		}, noSecret},
-		{"cut off", nil, sends("HTTP/1.1 200 OK\r\n" + aws + "Content-Length: 100\r\n\r\n{\"SecretString\":\"canary"), noSecret},
-		{"no JSON", nil, sends(reply("200 OK", aws, "canary")), noSecret},
-		{"another type", nil, sends(reply("200 OK", aws, `{"VersionId":"v","SecretString":["canary"]}`)), noSecret},
-		{"no version", nil, sends(reply("200 OK", aws, `{"SecretString":"canary"}`)), misconfigured},
-		{"no HTTP", nil, sends("HTTP/1.1 200 OK\r\n{\"SecretString\":\"canary\"}\r\n\r\n"), noSecret},
-		{"no status", nil, sends("{\"SecretString\":\"canary\"}\r\n\r\n"), noSecret},
-		{"a redirect", nil, sends(reply("307 Temporary Redirect", "Location: "+elsewhere.URL+"/canary\r\n", "")), noSecret},
-		{"a reply without end", nil, endlessly(open+`{"VersionId":"v","SecretString":"`, "canary"), noSecret},
-		{"an error without end", nil, endlessly("HTTP/1.1 400 Bad Request\r\n"+aws+"\r\n"+`{"__type":"AccessDeniedException","Message":"`, "canary"), noSecret},
-		{"headers without end", nil, endlessly("HTTP/1.1 200 OK\r\n", "a: canary\r\n"), noSecret},
-		{"a gzip bomb", nil, sends(reply("200 OK", aws+"Content-Encoding: gzip\r\n", bomb)), noSecret},
-		{"binary", func(r *rig) { r.secrets.PutBinary(secretID, []byte("canary")) }, nil, misconfigured},
-		{"empty", holds(""), nil, misconfigured},
-		{"blank", holds(" \n"), nil, misconfigured},
-		{"broken JSON", holds(`{"apiKey":"canary`), nil, misconfigured},
-		{"JSON without apiKey", holds(`{"key":"canary"}`), nil, misconfigured},
-		{"JSON with two apiKeys", holds(`{"apiKey":"canary","apiKey":"canary"}`), nil, misconfigured},
-		{"a number for apiKey", holds(`{"apiKey":7}`), nil, misconfigured},
-		{"a line feed in the key", holds("canary\r\nx: y"), nil, misconfigured},
-		{"a NUL in apiKey", holds(`{"apiKey":"canary\u0000"}`), nil, misconfigured},
-		{"a long key", holds(strings.Repeat("canary", 200)), nil, misconfigured},
+		}, nil, noSecret},
+		{"cut off", nil, sends("HTTP/1.1 200 OK\r\n" + aws + "Content-Length: 100\r\n\r\n{\"SecretString\":\"canary"), nil, noSecret},
+		{"no JSON", nil, sends(reply("200 OK", aws, "canary")), nil, noSecret},
+		{"another type", nil, sends(reply("200 OK", aws, `{"VersionId":"v","SecretString":["canary"]}`)), nil, noSecret},
+		{"no version", nil, sends(reply("200 OK", aws, `{"SecretString":"canary"}`)), nil, misconfigured},
+		{"no HTTP", nil, sends("HTTP/1.1 200 OK\r\n{\"SecretString\":\"canary\"}\r\n\r\n"), nil, noSecret},
+		{"no status", nil, sends("{\"SecretString\":\"canary\"}\r\n\r\n"), nil, noSecret},
+		{"a redirect", nil, sends(reply("307 Temporary Redirect", "Location: "+elsewhere.URL+"/canary\r\n", "")), nil, noSecret},
+		{"a reply without end", nil, endlessly(open+`{"VersionId":"v","SecretString":"`, "canary"), nil, noSecret},
+		{"an error without end", nil, endlessly("HTTP/1.1 400 Bad Request\r\n"+aws+"\r\n"+`{"__type":"AccessDeniedException","Message":"`, "canary"), nil, noSecret},
+		{"headers without end", nil, endlessly("HTTP/1.1 200 OK\r\n", "a: canary\r\n"), nil, noSecret},
+		{"a gzip bomb", nil, sends(reply("200 OK", aws+"Content-Encoding: gzip\r\n", bomb)), nil, noSecret},
+		{"binary", func(r *rig) { r.secrets.PutBinary(secretID, []byte("canary")) }, nil, nil, misconfigured},
+		{"empty", holds(""), nil, nil, misconfigured},
+		{"blank", holds(" \n"), nil, nil, misconfigured},
+		{"broken JSON", holds(`{"apiKey":"canary`), nil, nil, misconfigured},
+		{"JSON without apiKey", holds(`{"key":"canary"}`), nil, nil, misconfigured},
+		{"JSON with two apiKeys", holds(`{"apiKey":"canary","apiKey":"canary"}`), nil, nil, misconfigured},
+		{"a number for apiKey", holds(`{"apiKey":7}`), nil, nil, misconfigured},
+		{"a line feed in the key", holds("canary\r\nx: y"), nil, nil, misconfigured},
+		{"a NUL in apiKey", holds(`{"apiKey":"canary\u0000"}`), nil, nil, misconfigured},
+		{"a long key", holds(strings.Repeat("canary", 200)), nil, nil, misconfigured},
 	}
 	names := make([]string, len(faults))
 	for i := range faults {
@@ -120,14 +125,18 @@ func (f secretFault) try(t *testing.T, m *matrix) {
 		f.raw(c)
 	}))
 	t.Cleanup(server.Close)
-	r.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = server.URL
+	r.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = named(server.URL, "secrets.example")
+	dns := newResolver(t, r)
 	breaks := func() {
-		if broken.Store(true); f.do != nil {
+		broken.Store(true)
+		dns.meets(f.dns)
+		if f.do != nil {
 			f.do(r)
 		}
 	}
 	mends := func() {
 		broken.Store(false)
+		dns.meets(nil)
 		r.secrets.Recover()
 		r.secrets.Put(secretID, incodetest.Key)
 		r.incode.SetKey(incodetest.Key)

@@ -43,6 +43,7 @@ type rig struct {
 	// many of them meet makes at once; 0 means 1.
 	concurrency, callers int
 	output               *runtimeapitest.Output // all that the process prints
+	pid                  int                    // of the process that start has begun
 
 	connections, secretsConnections atomic.Int32 // that Incode and Secrets Manager have seen
 }
@@ -110,7 +111,7 @@ func (r *rig) start(t *testing.T, timeout time.Duration) *rig {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, r.output)
 	}
-	r.Function = f
+	r.Function, r.pid = f, f.Pid()
 	t.Cleanup(func() {
 		f.Close()
 		printed := r.output.String()

@@ -1,15 +1,13 @@
 package apikey
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
+	"omnistart/internal/outbound"
 )
 
 // The bounds of a reply's header and body. A secret has at most 64 KiB, which
@@ -21,8 +19,7 @@ const (
 
 // NewHTTPClient returns the HTTP client for Secrets Manager: the SDK's own,
 // without its trust in what it is sent. A reply ends after 512 KiB, and an
-// error quotes nothing of one, as net/http's do of what they cannot parse,
-// which may be the secret.
+// error quotes nothing of one.
 func NewHTTPClient() aws.HTTPClient {
 	return client{awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		// The secret is read rarely: a connection that was kept would be dead by
@@ -30,6 +27,7 @@ func NewHTTPClient() aws.HTTPClient {
 		// with it.
 		t.DisableKeepAlives = true
 		t.MaxResponseHeaderBytes = maxHeader
+		t.DialContext = outbound.Dial
 	})}
 }
 
@@ -38,23 +36,11 @@ type client struct{ sdk aws.HTTPClient }
 func (c client) Do(r *http.Request) (*http.Response, error) {
 	resp, err := c.sdk.Do(r)
 	if err != nil {
-		return nil, unquoted(err)
+		return nil, outbound.Redact(err)
 	}
 	resp.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.LimitReader(resp.Body, maxReply), resp.Body}
 	return resp, nil
-}
-
-// unquoted returns the error itself if it is of a kind that tells of the
-// connection alone.
-func unquoted(err error) error {
-	var network *net.OpError
-	var certificate *tls.CertificateVerificationError
-	if errors.As(err, &network) || errors.As(err, &certificate) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return errors.New("net/http could not read the reply")
 }

@@ -1,31 +1,14 @@
 package apikey
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 )
-
-// TestErrorsOfHTTP hands on what tells of the connection, and nothing that may
-// quote the reply.
-func TestErrorsOfHTTP(t *testing.T) {
-	for _, err := range []error{&net.OpError{Op: "dial"}, &tls.CertificateVerificationError{Err: io.ErrNoProgress}, io.EOF, io.ErrUnexpectedEOF,
-		context.Canceled, context.DeadlineExceeded} {
-		if wrapped := fmt.Errorf("x: %w", err); unquoted(wrapped) != wrapped { //nolint:errorlint // the same, not a like one
-			t.Errorf("%v is lost: %v", err, unquoted(wrapped))
-		}
-	}
-	if err := unquoted(errors.New(canary)); err == nil || err.Error() != "net/http could not read the reply" {
-		t.Errorf("got %v", err)
-	}
-}
 
 func TestHTTPClientTrustsNoReply(t *testing.T) {
 	get := func(t *testing.T, answer http.HandlerFunc) (*http.Response, error) {

@@ -7,15 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"omnistart/internal/apikey"
+	"omnistart/internal/outbound"
 )
 
 // The bounds of a reply's header and body. Incode's are about 1 KiB each.
@@ -219,8 +218,7 @@ type Error struct {
 	// RetryAfter is what Incode asks for with a 429, or 0.
 	RetryAfter time.Duration
 	// Err is the cause, or nil. Its text names hosts and addresses, which belong
-	// in a log and not in an answer, and of what Incode has sent only the names
-	// in its certificate.
+	// in a log and not in an answer, and holds nothing of what Incode has sent.
 	Err error
 }
 
@@ -243,12 +241,7 @@ func broken(err error) *Error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return &Error{Outcome: TimedOut, Err: err}
 	}
-	// net/http quotes what it cannot parse, which may be a token.
-	var network *net.OpError
-	if !errors.As(err, &network) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.Canceled) {
-		err = errors.New("net/http could not read the reply")
-	}
-	return &Error{Outcome: Unknown, Err: err}
+	return &Error{Outcome: Unknown, Err: outbound.Redact(err)}
 }
 
 // refused makes the error of an answer other than 200. Only the HTTP status

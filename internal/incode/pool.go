@@ -14,16 +14,13 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"omnistart/internal/outbound"
 )
 
-const (
-	// ConnectTimeout bounds one TCP and TLS handshake with Incode.
-	ConnectTimeout = 3 * time.Second
-
-	// maxIdle is how long a connection may rest before it counts as dead. Load
-	// balancers commonly drop an idle one after 60 seconds, some in silence.
-	maxIdle = 50 * time.Second
-)
+// maxIdle is how long a connection may rest before it counts as dead. Load
+// balancers commonly drop an idle one after 60 seconds, some in silence.
+const maxIdle = 50 * time.Second
 
 // pool keeps connections to one Incode host, over TLS unless it is a local
 // stand-in.
@@ -93,9 +90,9 @@ func (p *pool) put(c *conn) {
 }
 
 func (p *pool) open(ctx context.Context) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, outbound.ConnectTimeout)
 	defer cancel()
-	tcp, err := new(net.Dialer).DialContext(ctx, "tcp", p.addr)
+	tcp, err := outbound.Dial(ctx, "tcp", p.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +107,7 @@ func (p *pool) open(ctx context.Context) (*conn, error) {
 		client := tls.Client(wire, p.tls)
 		if err := client.HandshakeContext(ctx); err != nil {
 			tcp.Close()
-			return nil, err
+			return nil, outbound.Redact(err)
 		}
 		c.Conn = client
 	}

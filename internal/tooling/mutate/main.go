@@ -42,7 +42,7 @@ func run(ctx context.Context) error {
 	flag.Parse()
 	packages := flag.Args()
 	if len(packages) == 0 {
-		packages = []string{"./internal/endpoint", "./internal/strictjson", "./internal/apikey", "./internal/incode", "./internal/config"}
+		packages = []string{"./internal/endpoint", "./internal/strictjson", "./internal/apikey", "./internal/incode", "./internal/outbound", "./internal/config"}
 	}
 	temp, err := os.MkdirTemp("", "mutate")
 	if err != nil {

@@ -120,7 +120,18 @@ func (s *soak) run(ctx context.Context, concurrency int) error {
 	if s.failure == nil && s.function.Pid() != pid {
 		return errors.New("the process has ended")
 	}
-	return s.failure
+	return cmp.Or(s.failure, s.quit(pid))
+}
+
+// quit ends the process in the way that makes Go print all goroutines.
+func (s *soak) quit(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+		return err
+	}
+	for tick := time.Tick(10 * time.Millisecond); s.function.Pid() == pid; {
+		<-tick
+	}
+	return nil
 }
 
 // step makes the i-th call, and looks at the process when it is time.
@@ -160,7 +171,8 @@ func (s *soak) report(out io.Writer) {
 	first, last := settled[0], settled[len(settled)-1]
 	fmt.Fprintf(out, "from half of the calls on: memory %.1f MiB, at the end %.1f MiB, %+.1f KiB per 100,000 calls; live heap %.1f MiB on average, %+.1f KiB\n",
 		first.rss/(1<<20), last.rss/(1<<20), slope(settled, rss)*100_000/1024, mean(settled, live)/(1<<20), slope(settled, live)*100_000/1024)
-	fmt.Fprintf(out, "%d and %d threads; %d and %d descriptors, %d at most\n", first.threads, last.threads, first.descriptors, last.descriptors, most(s.samples))
+	fmt.Fprintf(out, "%d and %d threads; %d and %d descriptors, %d at most; %d goroutines at the end\n",
+		first.threads, last.threads, first.descriptors, last.descriptors, most(s.samples), s.heap.stacks())
 }
 
 // failures returns what is not as it should be.
@@ -193,6 +205,10 @@ func (s *soak) failures(concurrency int) []error {
 	// each call at a time, one to Secrets Manager, and what Go itself has open.
 	limit := 3*concurrency + 16
 	fail(most(s.samples) > limit, "%d descriptors, more than %d", most(s.samples), limit)
+	// For each call at a time its loop and up to three connections, of which
+	// net/http's have two. A goroutine for each fault would make thousands.
+	few := 6*concurrency + 16
+	fail(s.heap.stacks() == 0 || s.heap.stacks() > few, "%d goroutines, want 1 to %d", s.heap.stacks(), few)
 	// A cool-down is ten seconds.
 	loads := 2 + int(s.took/(10*time.Second)) + int(s.world.rotations.Load())
 	fail(s.world.secrets.Requests() > loads, "%d loads of the secret, more than %d", s.world.secrets.Requests(), loads)

@@ -27,11 +27,13 @@ func live(s sample) float64 { return s.live }
 //
 //	gc 7 @0.1s 2%: 0.02+1.1+0.01 ms clock, …, 4->5->2 MB, 5 MB goal, …
 //
-// where the third size is what is in use. It is safe for concurrent use.
+// where the third size is what is in use, and for the stacks that it prints when
+// SIGQUIT ends it. It is safe for concurrent use.
 type heap struct {
-	mu   sync.Mutex
-	line []byte // the last, not yet ended
-	size float64
+	mu         sync.Mutex
+	line       []byte // the last, not yet ended
+	size       float64
+	goroutines int
 }
 
 func (h *heap) Write(p []byte) (int, error) {
@@ -47,11 +49,17 @@ func (h *heap) Write(p []byte) (int, error) {
 			size, _ := strconv.Atoi(string(m[1]))
 			h.size = float64(size << 20)
 		}
+		if stack.Match(line) {
+			h.goroutines++
+		}
 		h.line = rest
 	}
 }
 
-var inUse = regexp.MustCompile(`^gc .*->([0-9]+) MB,`)
+var (
+	inUse = regexp.MustCompile(`^gc .*->([0-9]+) MB,`)
+	stack = regexp.MustCompile(`^goroutine [1-9][0-9]* `)
+)
 
 // live returns the heap in use after the last collection, in bytes, rounded down
 // to MiB.
@@ -59,6 +67,13 @@ func (h *heap) live() float64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.size
+}
+
+// stacks returns how many goroutines have been printed.
+func (h *heap) stacks() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.goroutines
 }
 
 // look reads the state of a process.

@@ -37,6 +37,12 @@ func TestHeap(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
+	for _, piece := range []string{"\nSIGQUIT: quit\n\ngoroutine 0 gp=0x1 m=0 mp=0x2 [idle]:\n\ngorout", "ine 1 [chan receive]:\nmain.main()\n\ngoroutine 42 gp=0x3 m=nil [select]:\n"} {
+		_, _ = h.Write([]byte(piece))
+	}
+	if h.stacks() != 2 {
+		t.Errorf("got %d goroutines, want 2", h.stacks())
+	}
 	if h.live() != 3<<20 {
 		t.Errorf("got %v bytes, want 3 MiB", h.live())
 	}
@@ -73,13 +79,15 @@ func TestFailures(t *testing.T) {
 		"not tell":      func(s *soak) { grow(s, func(x *sample) { x.live = 0 }) },
 		"threads":       func(s *soak) { grow(s, func(x *sample) { x.threads += int(x.calls / 50_000) }) },
 		"descriptors":   func(s *soak) { s.samples[7].descriptors = 200 },
+		" goroutines":   func(s *soak) { s.heap.goroutines = 300 },
+		"0 goroutines":  func(s *soak) { s.heap.goroutines = 0 },
 	} {
 		w, err := newWorld()
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(w.close)
-		s := &soak{world: w, n: 1e6, took: time.Minute, codes: map[string]int{"outcome-unknown": 1e6}, wrong: map[string]int{}}
+		s := &soak{world: w, heap: &heap{goroutines: 110}, n: 1e6, took: time.Minute, codes: map[string]int{"outcome-unknown": 1e6}, wrong: map[string]int{}}
 		for i := range samples {
 			s.samples = append(s.samples, sample{calls: float64(i) * 5000, rss: 2e7, live: 2e6, threads: 8, descriptors: 60})
 		}
