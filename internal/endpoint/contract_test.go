@@ -14,9 +14,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
+	"omnistart/internal/strictjson"
 )
 
 var update = flag.Bool("update", false, "write openapi.json and PROBLEMS.md anew")
@@ -39,12 +41,12 @@ const (
 )
 
 var catalogue = []entry{
-	{invalidJSON, "The body is not one well-formed JSON object: broken syntax, a repeated key, broken UTF-8, more than eight levels.", no, never, "Send what a JSON library writes."},
+	{invalidJSON, fmt.Sprintf("The body is not one well-formed JSON object: broken syntax, a repeated key, broken UTF-8, more than %d levels.", strictjson.MaxDepth), no, never, "Send what a JSON library writes."},
 	{configurationNotAllowed, "The flow is well-formed, but not on the operator's list.", no, never, "Ask the operator to add it to `AllowedConfigurationIds`."},
 	{customerMismatch, "The body names another customer than the access token, or the token names none that is valid.", no, never, "Leave `externalCustomerId` out. If it is, the operator must check `CustomerIdClaim`."},
 	{notFound, "Another path than `/omni/start`. Incode's sample servers have `/start`.", no, never, "Send a POST request to `/omni/start`."},
 	{methodNotAllowed, "Another method than POST. A GET must not start a session, since browsers and proxies repeat it.", no, never, "Send a POST request."},
-	{bodyTooLarge, "The body has more than 8 KiB.", no, never, "Send less in `customFields`."},
+	{bodyTooLarge, fmt.Sprintf("The body has more than %d KiB.", maxBody>>10), no, never, "Send less in `customFields`."},
 	{unsupportedMediaType, "`Content-Type` is not `application/json` in UTF-8, or there is a `Content-Encoding`.", no, never, "Set the header, and send the body as it is."},
 	{validationFailed, "One field or more break the contract. `errors` has a JSON Pointer and a reason for each.", no, never, "Correct them all."},
 	{internal, "A defect of this service.", perhaps, risk, "Report the `requestId` to the operator."},
@@ -113,7 +115,7 @@ func TestContract(t *testing.T) {
 func problemsMarkdown() string {
 	var b strings.Builder
 	b.WriteString("# Problems\n\nEvery error of the endpoint is an `application/problem+json` whose `type` is `/problems/` and one of these codes.\n" +
-		"`make run` serves this page there. Made from the code's own table by `go test ./internal/endpoint -run TestContract -update`.\n")
+		"`make run` serves each entry there; on AWS it is a name that nothing serves. Made from the code's own table by `go test ./internal/endpoint -run TestContract -update`.\n")
 	for _, e := range catalogue {
 		fmt.Fprintf(&b, "\n## %s\n\n**%d %s.** %s\n\n- Was a session started? %s\n- May I send the same again? %s\n- What to do: %s\n", e.code, e.status, e.title, e.happened, e.session, e.retry, e.remedy)
 	}
@@ -128,10 +130,11 @@ func openAPI(t *testing.T) object {
 	return object{
 		"openapi": "3.1.0",
 		"info": object{
-			"title":       "omnistart",
-			"version":     "1",
-			"summary":     "Starts Incode onboarding sessions.",
-			"description": "Names are case-sensitive. Repeated keys, broken UTF-8 and nesting beyond eight levels are refused. The body has at most 8 KiB. The answers of API Gateway itself are {\"message\": …} in application/json.",
+			"title":   "omnistart",
+			"version": "1",
+			"summary": "Starts Incode onboarding sessions.",
+			"description": fmt.Sprintf("Names are case-sensitive. Repeated keys, broken UTF-8 and nesting beyond %d levels are refused. The body has at most %d KiB. "+
+				"The answers of API Gateway itself are {\"message\": …} in application/json.", strictjson.MaxDepth, maxBody>>10),
 		},
 		"servers":  []any{object{"url": "http://localhost:3000", "description": "make run"}},
 		"security": []any{object{"jwt": []any{}}, object{"sigv4": []any{}}},
@@ -193,7 +196,7 @@ func startRequestSchema() object {
 			"externalCustomerId": text("Your ID of the customer. With a JWT, leave it out: it is taken from the token.", customerID.String(), object{"maxLength": maxCustomerID}),
 			"countryCode":        text("Country of the documents. ALL when left out.", countryCode.String(), nil),
 			"language":           text("Language of the flow.", language.String(), nil),
-			"redirectionUrl":     text("Where the session sends its person at the end. Its host must be on the operator's list.", `^https://[!-\[\]-~]+$`, object{"format": "uri", "maxLength": maxURL}),
+			"redirectionUrl":     text("Where the session sends its person at the end. Its host must be on the operator's list.", redirectURL, object{"format": "uri", "maxLength": maxURL}),
 			"customFields": object{
 				"type": "object", "description": "Your own data. No control characters.", "maxProperties": maxCustomFields,
 				"propertyNames":        object{"minLength": 1, "maxLength": maxCustomKey, "pattern": printable},
@@ -203,8 +206,89 @@ func startRequestSchema() object {
 	}
 }
 
-// printable excludes what unicode.IsControl finds.
-const printable = `^[^\u0000-\u001f\u007f-\u009f]*$`
+// The patterns of what the code checks without one; TestPatterns compares them.
+const (
+	printable   = `^[^\u0000-\u001f\u007f-\u009f]*$`
+	redirectURL = `^https://[!-\[\]-~]+$`
+)
+
+// TestPatterns tries every character up to those of Asia: the last control
+// character of Unicode is U+009F.
+func TestPatterns(t *testing.T) {
+	goSyntax := regexp.MustCompile(`\\u([0-9a-f]{4})`)
+	text, address := regexp.MustCompile(goSyntax.ReplaceAllString(printable, `\x{$1}`)), regexp.MustCompile(redirectURL)
+	hosts := map[string]bool{"app.example.com": true}
+	for r := rune(0); r < 0x3000; r++ {
+		s := "a" + string(r)
+		if got := new(violations).customFields("f", object{"k": s}) != nil && text.MatchString(s) == unicode.IsControl(r); got {
+			t.Fatalf("%q: the pattern and unicode.IsControl differ", r)
+		}
+		// The code refuses more, but nothing that the contract does not know of.
+		for _, s := range []string{"https://app.example.com/" + string(r), string(r) + "ttps://app.example.com/", "https:" + string(r) + "/app.example.com/"} {
+			if redirectable(s, hosts) && !address.MatchString(s) {
+				t.Fatalf("%q is taken and not in the contract", s)
+			}
+		}
+	}
+	for s, want := range map[string]bool{"https://app.example.com/": true, "HTTPS://app.example.com/": false, "https:app.example.com": false} {
+		if redirectable(s, hosts) != want || address.MatchString(s) != want {
+			t.Errorf("%s: the code says %t, the pattern %t, want %t", s, redirectable(s, hosts), address.MatchString(s), want)
+		}
+	}
+}
+
+// TestTextsNameTheLimits looks for the limits in what callers are told.
+func TestTextsNameTheLimits(t *testing.T) {
+	told := func(body string) string {
+		_, err := parse([]byte(body), nil)
+		return string(problemResponse(err, "").Body)
+	}
+	field := func(name, value string) string { return fmt.Sprintf(`{"configurationId":%q,%q:%s}`, flow, name, value) }
+	for text, want := range map[string]string{
+		bodyTooLarge.detail:                                   fmt.Sprintf("at most %d KiB", maxBody>>10),
+		told(field("externalCustomerId", `""`)):               fmt.Sprintf("1 to %d ", maxCustomerID),
+		told(field("customFields", "1")):                      fmt.Sprintf("at most %d fields", maxCustomFields),
+		told(field("customFields", `{"":""}`)):                fmt.Sprintf("1 to %d characters", maxCustomKey),
+		told(field("customFields", `{"k":1}`)):                fmt.Sprintf("at most %d characters", maxCustomValue),
+		told(strings.Repeat("[", 9) + strings.Repeat("]", 9)): fmt.Sprint(strictjson.MaxDepth),
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q does not say %q", text, want)
+		}
+	}
+}
+
+// TestReadmeTellsTheContract compares the README's tables.
+func TestReadmeTellsTheContract(t *testing.T) {
+	data, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(data)
+	var want []string
+	for _, e := range catalogue {
+		session, _, _ := strings.Cut(strings.ToLower(e.session), ".")
+		want = append(want, fmt.Sprintf("%d %s %s", e.status, e.code, session))
+	}
+	var got []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (\\d{3}) \\| `([a-z-]+)` \\| .* \\| (\\w+) \\|$").FindAllStringSubmatch(readme, -1) {
+		got = append(got, strings.Join(row[1:], " "))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the README has\n%s\nthe code\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, limit := range []string{
+		fmt.Sprintf("a JSON object of at most %d KiB", maxBody>>10), fmt.Sprintf("| over %d KiB |", maxBody>>10),
+		fmt.Sprintf("nesting beyond %d levels", strictjson.MaxDepth), fmt.Sprintf("optional; 1 to %d of letters", maxCustomerID),
+		fmt.Sprintf("at most %d strings; names up to %d characters, values up to %d,", maxCustomFields, maxCustomKey, maxCustomValue),
+		fmt.Sprintf("an https URL of at most %d characters", maxURL),
+		fmt.Sprintf("its `Retry-After`, %d to %d seconds", secondsToWait(0), secondsToWait(24*time.Hour)),
+	} {
+		if !strings.Contains(readme, limit) {
+			t.Errorf("the README does not say %q", limit)
+		}
+	}
+}
 
 func sessionSchema() object {
 	return object{"type": "object", "additionalProperties": false, "required": []string{"token"}, "properties": object{
@@ -291,11 +375,17 @@ func responses() object {
 		case http.StatusMethodNotAllowed:
 			headers["Allow"] = header("The method that is allowed.", object{"const": problemResponse(&refusal{kind: methodNotAllowed}, "").Headers.Allow})
 		case http.StatusServiceUnavailable:
-			headers["Retry-After"] = header("Seconds to wait.", object{"type": "integer", "minimum": 1, "maximum": 60})
+			headers["Retry-After"] = header("Seconds to wait.", object{"type": "integer", "minimum": secondsToWait(0), "maximum": secondsToWait(24 * time.Hour)})
 		}
 		all[strconv.Itoa(status)] = object{"description": cmp.Or(strings.Join(description, " "), http.StatusText(status)), "headers": headers, "content": content}
 	}
 	return all
+}
+
+// secondsToWait returns what a caller is told when Incode asks for a time.
+func secondsToWait(wish time.Duration) int {
+	s, _ := strconv.Atoi(problemResponse(&incode.Error{Outcome: incode.Throttled, RetryAfter: wish}, "").Headers.RetryAfter)
+	return s
 }
 
 func header(description string, schema object) object {

@@ -269,6 +269,6 @@ func (v *violations) customFields(key string, value any) map[string]string {
 // of it than Go does.
 func redirectable(s string, hosts map[string]bool) bool {
 	u, err := url.Parse(s)
-	return err == nil && len(s) <= maxURL && u.Scheme == "https" && u.User == nil && hosts[strings.ToLower(u.Host)] &&
+	return err == nil && len(s) <= maxURL && strings.HasPrefix(s, "https://") && u.User == nil && hosts[strings.ToLower(u.Host)] &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' })
 }

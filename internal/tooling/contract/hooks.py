@@ -22,6 +22,7 @@ def map_body(context, body):
         for field, allowed in ALLOWED.items():
             value = body.get(field)
             valid = isinstance(value, str) and re.search(FIELDS[field]["pattern"].replace("$", r"\Z"), value)
-            if valid and len(value) <= FIELDS[field].get("maxLength", len(value)) and value[0] not in "89abcdef":
+            stays = field == "configurationId" and valid and value[0] in "89abcdef"
+            if valid and len(value) <= FIELDS[field].get("maxLength", len(value)) and not stays:
                 body[field] = allowed
     return body

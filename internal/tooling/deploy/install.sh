@@ -40,7 +40,7 @@ tools=$(environment requirements.txt)
 ln -sf "$(environment requirements-checkov.txt)/bin/checkov" "$tools/bin/checkov"
 
 # Incode's Web SDK with the React that it needs, one file each. Of 2.0 there is no public package.
-web_sdk=$tools/web-sdk
+web_sdk=$cache/web-sdk-$(sha256sum "$here/web-sdk.sha256" | cut -c1-16)
 if [ ! -e "$web_sdk" ]; then
   packed=$(mktemp -d)
   trap 'rm -rf "$packed"' EXIT
@@ -56,6 +56,7 @@ if [ ! -e "$web_sdk" ]; then
   )
   rm -rf "$packed"
 fi
+ln -sfn "$web_sdk" "$tools/web-sdk"
 
 if ! docker info >/dev/null 2>&1; then
   # What was killed leaves its file, and perhaps a zombie of that number, which is then taken for a running engine.

@@ -110,10 +110,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", gateway.handler(ctx))
-	mux.HandleFunc("GET /problems/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/markdown; charset=utf-8")
-		http.ServeFile(w, r, filepath.Join(project, "functions/start/PROBLEMS.md"))
-	})
+	catalogue := problems(filepath.Join(project, "functions/start/PROBLEMS.md"))
+	mux.Handle("GET /problems/{$}", catalogue)
+	mux.Handle("GET /problems/{code}", catalogue)
 	server := &http.Server{
 		Handler:           cors.Handler(mux),
 		ReadHeaderTimeout: 5 * time.Second,

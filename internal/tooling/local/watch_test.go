@@ -110,10 +110,11 @@ func TestAChangedFileStartsTheFunctionAnew(t *testing.T) {
 		name  string
 		build []string
 		want  string
+		next  string // how the one that answers then has started
 	}{
-		{"built", []string{"true"}, `^rebuilt in \d+ ms, restarted$`},
-		{"not built", []string{"sh", "-c", "echo no; exit 1"}, `^no$`},
-		{"built, but broken", nil, `^the new function cannot start, so the old one goes on: `},
+		{"built", []string{"true"}, `^rebuilt in \d+ ms, restarted$`, "cold start"},
+		{"not built", []string{"sh", "-c", "echo no; exit 1"}, `^no$`, "warm"},
+		{"built, but broken", nil, `^the new function cannot start, so the old one goes on: `, "warm"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -137,6 +138,9 @@ func TestAChangedFileStartsTheFunctionAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := start(t, nil, append([]string{dir, own}, tt.build...)...)
+			if status, answer, line := p.post(t, good); status != 200 || !strings.Contains(line, "cold start") {
+				t.Errorf("before: %d %s, printed %q", status, answer, line)
+			}
 			for _, file := range []string{"functions/a_test.go", "functions/a.txt", "internal/deep/a.go"} {
 				if err := os.WriteFile(filepath.Join(dir, file), []byte("package a\n"), 0o600); err != nil {
 					t.Fatal(err)
@@ -148,7 +152,7 @@ func TestAChangedFileStartsTheFunctionAnew(t *testing.T) {
 			if p.lines.Text() == "no" && (!p.lines.Scan() || p.lines.Text() != "not built, so the old one goes on: exit status 1") {
 				t.Errorf("printed %q", p.lines.Text())
 			}
-			if status, answer, line := p.post(t, good); status != 200 {
+			if status, answer, line := p.post(t, good); status != 200 || !strings.Contains(line, tt.next) {
 				t.Errorf("afterwards: %d %s, printed %q", status, answer, line)
 			}
 		})

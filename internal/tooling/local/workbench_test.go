@@ -115,9 +115,25 @@ func TestClaimsWithoutAnIdentityProvider(t *testing.T) {
 	}
 }
 
-func TestTheTypeOfAProblemLeadsToTheCatalogue(t *testing.T) {
+func TestTheTypeOfAProblemLeadsToItsEntry(t *testing.T) {
 	p := unread(t, nil)
-	if resp, text := p.do(t, "GET", "/problems/outcome-unknown", "", nil); resp.StatusCode != 200 || !strings.Contains(text, "\n## outcome-unknown\n") {
-		t.Errorf("%d %s", resp.StatusCode, text)
+	page, err := os.ReadFile(filepath.Join(project, "functions/start/PROBLEMS.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := strings.Split(string(page), "\n## ")
+	for _, entry := range entries[1:] {
+		code, _, _ := strings.Cut(entry, "\n")
+		if resp, text := p.do(t, "GET", "/problems/"+code, "", nil); resp.StatusCode != 200 || text != "# "+entry && text+"\n" != "# "+entry {
+			t.Errorf("%s: %d %s", code, resp.StatusCode, text)
+		}
+	}
+	if resp, text := p.do(t, "GET", "/problems/", "", nil); len(entries) != 1+19 || resp.StatusCode != 200 || text != string(page) {
+		t.Errorf("%d entries; %d %s", len(entries)-1, resp.StatusCode, text)
+	}
+	for _, path := range []string{"/problems/nonsense", "/problems/internal/more", "/problems/inter"} {
+		if resp, text := p.do(t, "GET", path, "", nil); resp.StatusCode != 404 {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+		}
 	}
 }

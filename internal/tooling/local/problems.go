@@ -1,0 +1,33 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+)
+
+// problems serves the catalogue of problems, or the entry of one {code}.
+func problems(file string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		page := string(text)
+		if code := r.PathValue("code"); code != "" {
+			_, entry, ok := strings.Cut(page, "\n## "+code+"\n")
+			if !ok {
+				http.Error(w, "No such problem. All of them: /problems/", http.StatusNotFound)
+				return
+			}
+			entry, _, _ = strings.Cut(entry, "\n## ")
+			page = "# " + code + "\n" + entry
+		}
+		w.Header().Set("Content-Type", "text/markdown; charset=utf-8")
+		fmt.Fprint(w, page)
+	}
+}
