@@ -1,13 +1,16 @@
 package apikey
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestHTTPClientTrustsNoReply(t *testing.T) {
@@ -56,6 +59,40 @@ func TestHTTPClientTrustsNoReply(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// TestLookupsAreNotShared has a resolver whose packets are lost: a second
+// request must not wait for the answer to the first one's questions, of which
+// there are two, for IPv4 and IPv6.
+func TestLookupsAreNotShared(t *testing.T) {
+	defer func(real *net.Resolver) { net.DefaultResolver = real }(net.DefaultResolver)
+	asked := make(chan struct{}, 100)
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		asked <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // a defect that hangs is to fail
+	defer cancel()
+	c := NewHTTPClient()
+	for range 2 {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://secrets.example", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if resp, err := c.Do(r); err == nil {
+				resp.Body.Close()
+			}
+		}()
+	}
+	for i := range 4 {
+		select {
+		case <-asked:
+		case <-time.After(4 * time.Second): // Go itself asks again after 5 s
+			t.Fatalf("two lookups asked %d questions, want 4", i)
+		}
+	}
 }
 
 func TestKindOfEveryCode(t *testing.T) {

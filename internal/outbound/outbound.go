@@ -5,8 +5,8 @@ package outbound
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -23,8 +23,8 @@ const ConnectTimeout = 3 * time.Second
 // whose packet was lost would make all wait that ask for the same name, for
 // 5 s and longer, those included who come after the network has recovered.
 func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	shared := net.DefaultResolver
-	d := net.Dialer{Timeout: ConnectTimeout, Resolver: &net.Resolver{PreferGo: shared.PreferGo, Dial: shared.Dial}}
+	own := &net.Resolver{PreferGo: net.DefaultResolver.PreferGo, Dial: net.DefaultResolver.Dial}
+	d := net.Dialer{Timeout: ConnectTimeout, Resolver: own}
 	return d.DialContext(ctx, network, addr)
 }
 
@@ -34,29 +34,11 @@ func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 // what its owner likes. err must not be nil.
 func Redact(err error) error {
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return untrusted(certificate.Err)
+		return fmt.Errorf("the peer's certificate is not trusted: %T", certificate.Err)
 	}
-	_, network := errors.AsType[*net.OpError](err)
-	if network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	if _, ok := errors.AsType[*net.OpError](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return errors.New("the peer sent what cannot be read")
-}
-
-// untrusted tells the operator who must act: the peer, who renews and names its
-// certificate, or whoever has set the URL and the roots.
-func untrusted(err error) error {
-	invalid, _ := errors.AsType[x509.CertificateInvalidError](err)
-	_, name := errors.AsType[x509.HostnameError](err)
-	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
-	switch {
-	case invalid.Cert != nil && invalid.Reason == x509.Expired:
-		return errors.New("the peer's certificate has expired or is not yet valid")
-	case name:
-		return errors.New("the peer's certificate is for another host")
-	case authority:
-		return errors.New("the peer's certificate is of an unknown authority")
-	}
-	return errors.New("the peer's certificate is not valid")
 }
