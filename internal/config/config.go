@@ -2,6 +2,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -71,7 +72,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		SecretID:        getenv("INCODE_API_KEY_SECRET_ID"),
 		IncodeBaseURL:   getenv("INCODE_BASE_URL"),
 		RedirectHosts:   map[string]bool{},
-		CustomerIDClaim: "sub",
+		CustomerIDClaim: cmp.Or(getenv("CUSTOMER_ID_CLAIM"), "sub"),
 		IncodeTimeout:   10 * time.Second,
 	}
 
@@ -105,9 +106,6 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		c.RedirectHosts[h] = true
 	}
 
-	if claim := getenv("CUSTOMER_ID_CLAIM"); claim != "" {
-		c.CustomerIDClaim = claim
-	}
 	if strings.TrimSpace(c.CustomerIDClaim) != c.CustomerIDClaim {
 		fault("CUSTOMER_ID_CLAIM", "must not begin or end with white space")
 	}
@@ -151,10 +149,7 @@ func checkBaseURL(v string) error {
 	if err != nil || u.Hostname() == "" || v != u.Scheme+"://"+u.Host {
 		return errors.New("must be a scheme and a host such as https://demo-api.incodesmile.com, without a path or a trailing slash")
 	}
-	switch {
-	case u.Scheme == "https":
-	case u.Scheme == "http" && local(u.Hostname()):
-	default:
+	if u.Scheme != "https" && (u.Scheme != "http" || !local(u.Hostname())) {
 		return errors.New("must be https; http is for a stand-in on loopback or host.docker.internal only")
 	}
 	return nil

@@ -19,10 +19,7 @@ import (
 func ReportInitError(ctx context.Context, addr, errorType string, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	body, err := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": cause.Error()})
-	if err != nil {
-		return fmt.Errorf("reporting the init error: %w", err)
-	}
+	body, _ := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": cause.Error()}) // strings always can
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/2018-06-01/runtime/init/error", bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("reporting the init error: %w", err)
