@@ -1,8 +1,6 @@
 package incode
 
 import (
-	"bufio"
-	"io"
 	"net"
 	"os"
 	"syscall"
@@ -12,8 +10,7 @@ import (
 // Rest lets a connection rest in the pool that is no socket.
 func (c *Client) Rest(memory net.Conn) {
 	w := &wire{Conn: memory, raw: quiet{}}
-	limit := &io.LimitedReader{R: w, N: 1}
-	c.pool.put(&conn{Conn: w, wire: w, limit: limit, reader: bufio.NewReader(limit), used: time.Now()})
+	c.pool.put(&conn{Conn: w, wire: w, used: time.Now()})
 }
 
 // quiet is a socket on which nothing has arrived.

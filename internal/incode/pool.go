@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -26,10 +27,9 @@ const maxIdle = 50 * time.Second
 // stand-in.
 //
 // It is here in place of http.Transport, which reads idle connections in
-// goroutines of its own and takes what they find for the reply to the next
-// request, if that one is quicker than they are, as it is when Lambda thaws the
-// process: a caller would get the token of another. It also sends some requests
-// twice.
+// goroutines of its own. When Lambda thaws the process, the next request may
+// overtake them, and what they then find is taken for its reply: a caller would
+// get the token of another.
 type pool struct {
 	addr string
 	tls  *tls.Config // nil for http
@@ -63,7 +63,6 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 		if c.quiet() {
 			return c, nil
 		}
-		c.Close()
 	}
 	return p.open(ctx)
 }
@@ -101,18 +100,17 @@ func (p *pool) open(ctx context.Context) (*conn, error) {
 		tcp.Close()
 		return nil, err
 	}
-	wire := &wire{Conn: tcp, raw: raw}
-	c := &conn{Conn: wire, wire: wire}
+	w := &wire{Conn: tcp, raw: raw}
+	c := &conn{Conn: w, wire: w}
 	if p.tls != nil {
-		client := tls.Client(wire, p.tls)
+		w.records = &records{}
+		client := tls.Client(w, p.tls)
 		if err := client.HandshakeContext(ctx); err != nil {
 			tcp.Close()
 			return nil, outbound.Redact(err)
 		}
 		c.Conn = client
 	}
-	c.limit = &io.LimitedReader{R: c.Conn, N: 1}
-	c.reader = bufio.NewReader(c.limit)
 	c.used = time.Now().Round(0)
 	return c, nil
 }
@@ -120,26 +118,33 @@ func (p *pool) open(ctx context.Context) (*conn, error) {
 // conn is a connection that serves one request at a time. It belongs to one
 // goroutine at a time, and nobody reads it while it rests.
 type conn struct {
-	net.Conn       // TLS or the wire itself
-	wire     *wire // beneath TLS
-	limit    *io.LimitedReader
-	reader   *bufio.Reader // of limit
-	used     time.Time     // by the wall clock, as the other stands still while Lambda freezes the process
+	net.Conn           // TLS or the wire itself
+	wire     *wire     // beneath TLS
+	used     time.Time // by the wall clock, as the other stands still while Lambda freezes the process
 }
+
+// Close ends the connection without TLS's farewell, which HTTP does not need:
+// crypto/tls would wait up to 5 s for a peer that takes nothing, beyond any
+// deadline.
+func (c *conn) Close() error { return c.wire.Close() }
 
 // quiet reports whether the connection may serve a request: it is young, and
 // the peer has neither closed nor reset it nor sent anything unasked. Whatever
-// has been received by now answers no request that is yet to come.
+// has been received by now answers no request that is yet to come. A connection
+// that is not fit is closed.
 func (c *conn) quiet() bool {
-	if time.Since(c.used) > maxIdle {
-		return false
+	if time.Since(c.used) <= maxIdle {
+		// TLS hands out first what it holds. Read this way, a whole ticket is no
+		// data, and the alert before a close is an end.
+		c.wire.nowait = true
+		_, err := c.Read(make([]byte, 1))
+		c.wire.nowait = false
+		if errors.Is(err, os.ErrDeadlineExceeded) && !c.wire.records.partial() {
+			return true
+		}
 	}
-	c.wire.nowait = true
-	defer func() { c.wire.nowait = false }()
-	// TLS and the buffer hand out first what they hold. Read this way, a TLS
-	// ticket is no data, and the alert before a close is an end.
-	_, err := c.reader.Peek(1)
-	return errors.Is(err, os.ErrDeadlineExceeded)
+	c.Close()
+	return false
 }
 
 // reply is the final reply to a request.
@@ -166,9 +171,9 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (r reply, again bo
 	if _, err := c.Write(request); err != nil {
 		return reply{}, false, err
 	}
-	c.limit.N = maxHeader + maxReply + 1
+	in := bufio.NewReader(io.LimitReader(c, maxHeader+maxReply+1))
 	for {
-		resp, err := http.ReadResponse(c.reader, nil) //nolint:bodyclose // Close would read on to the end
+		resp, err := http.ReadResponse(in, nil) //nolint:bodyclose // Close would read on to the end
 		if err != nil {
 			return reply{}, false, err
 		}
@@ -176,7 +181,7 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (r reply, again bo
 			continue
 		}
 		body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
-		again := err == nil && len(body) <= maxReply && !resp.Close && resp.StatusCode >= 200
+		again := err == nil && len(body) <= maxReply && !resp.Close && resp.StatusCode >= 200 && in.Buffered() == 0
 		return reply{resp.StatusCode, resp.Header, body}, again, err
 	}
 }
@@ -184,13 +189,42 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (r reply, again bo
 // wire is a TCP connection that can be read without waiting.
 type wire struct {
 	net.Conn
-	raw    syscall.RawConn
-	nowait bool // Read returns os.ErrDeadlineExceeded instead of waiting
+	raw     syscall.RawConn
+	nowait  bool     // Read returns os.ErrDeadlineExceeded instead of waiting
+	records *records // nil without TLS
 }
 
-func (w *wire) Read(p []byte) (int, error) {
+func (w *wire) Read(p []byte) (n int, err error) {
 	if w.nowait {
-		return readNow(w.raw, p)
+		n, err = readNow(w.raw, p)
+	} else {
+		n, err = w.Conn.Read(p)
 	}
-	return w.Conn.Read(p)
+	w.records.count(p[:n])
+	return n, err
 }
+
+// records follows the TLS records that arrive (RFC 8446, 5.1), since crypto/tls
+// keeps one that has arrived in part to itself. What it begins would else be
+// taken for the reply to a request that was sent before it ends. A nil *records
+// counts nothing.
+type records struct {
+	header []byte // what has arrived of a header, five bytes
+	body   int    // bytes of the body that have not arrived
+}
+
+func (r *records) count(data []byte) {
+	for r != nil && len(data) > 0 {
+		if n := min(r.body, len(data)); n > 0 {
+			r.body, data = r.body-n, data[n:]
+			continue
+		}
+		r.header, data = append(r.header, data[0]), data[1:]
+		if len(r.header) == 5 {
+			r.body, r.header = int(binary.BigEndian.Uint16(r.header[3:])), r.header[:0]
+		}
+	}
+}
+
+// partial reports whether a record has not arrived whole.
+func (r *records) partial() bool { return r != nil && (r.body > 0 || len(r.header) > 0) }

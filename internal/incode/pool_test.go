@@ -223,9 +223,10 @@ func TestFailedHandshakeLeavesNothingOpen(t *testing.T) {
 	}
 }
 
-// TestTicketsAreNoReply lets a TLS connection rest with the session tickets
-// that the server has sent after the handshake.
-func TestTicketsAreNoReply(t *testing.T) {
+// handshake opens a TLS connection and returns it with the peer's end, from
+// beneath TLS. The server has sent session tickets.
+func handshake(t *testing.T) (*conn, net.Conn) {
+	t.Helper()
 	_, server, c := standIn(t)
 	// Go's server sends no tickets to a client that cannot use them, as others
 	// do, and sends them early if it wants no certificate.
@@ -234,27 +235,84 @@ func TestTicketsAreNoReply(t *testing.T) {
 	config.ClientAuth = tls.RequestClientCert
 	l := listen(t)
 	c.pool.addr = l.Addr().String()
-	handshake, done := make(chan error), make(chan struct{})
-	defer close(done)
+	var peer net.Conn
+	done := make(chan error)
 	go func() {
-		c, err := l.Accept()
+		tcp, err := l.Accept()
 		if err == nil {
-			defer c.Close()
-			err = tls.Server(c, config).Handshake()
+			peer = tcp
+			err = tls.Server(tcp, config).Handshake()
 		}
-		handshake <- err
-		<-done
+		done <- err
 	}()
 	spare, err := c.pool.open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer spare.Close()
-	if err := <-handshake; err != nil {
+	t.Cleanup(func() { spare.Close() })
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if !spare.quiet() {
+	t.Cleanup(func() { peer.Close() })
+	return spare, peer
+}
+
+func TestTicketsAreNoReply(t *testing.T) {
+	c, _ := handshake(t)
+	if !c.quiet() {
 		t.Error("tickets are taken for a reply")
+	}
+}
+
+// TestPartOfARecordIsUnasked sends what crypto/tls tells nobody of until there is
+// more of it.
+func TestPartOfARecordIsUnasked(t *testing.T) {
+	for name, part := range map[string]string{"header": "\x17", "body": "\x17\x03\x03\x00\x40eyJ"} {
+		t.Run(name, func(t *testing.T) {
+			c, peer := handshake(t)
+			if !c.quiet() {
+				t.Fatal("not fit before")
+			}
+			if _, err := io.WriteString(peer, part); err != nil {
+				t.Fatal(err)
+			}
+			await(t, func() bool { return !c.quiet() })
+		})
+	}
+}
+
+// TestRecordsAreFollowedHoweverTheyArrive cuts some records into pieces of each
+// size.
+func TestRecordsAreFollowedHoweverTheyArrive(t *testing.T) {
+	var stream []byte
+	ends := map[int]bool{0: true}
+	for _, size := range []int{0, 1, 5, 300, 0, 0, 70} {
+		stream = append(stream, 0x17, 3, 3, byte(size>>8), byte(size))
+		stream = append(stream, make([]byte, size)...)
+		ends[len(stream)] = true
+	}
+	for size := 1; size <= len(stream); size++ {
+		var r records
+		for at := 0; at < len(stream); {
+			end := min(at+size, len(stream))
+			r.count(stream[at:end])
+			if at = end; r.partial() == ends[at] {
+				t.Fatalf("in pieces of %d, after %d bytes: partial is %t", size, at, r.partial())
+			}
+		}
+	}
+}
+
+// TestNoFarewellIsWaitedFor closes a TLS connection: no byte leaves, so a peer
+// that takes none holds nobody up.
+func TestNoFarewellIsWaitedFor(t *testing.T) {
+	c, peer := handshake(t)
+	if !c.quiet() { // which also reads the tickets: what is unread would make it a reset
+		t.Fatal("not fit before")
+	}
+	c.Close()
+	if farewell, err := io.ReadAll(peer); len(farewell) > 0 || err != nil {
+		t.Errorf("the peer was told %x, %v", farewell, err)
 	}
 }
 
