@@ -81,7 +81,7 @@ func newRig(t testing.TB) *rig {
 		"INCODE_API_KEY_SECRET_ID":         secretID,
 		"INCODE_BASE_URL":                  r.server.URL,
 		"ALLOWED_CONFIGURATION_IDS":        "*",
-		"INCODE_TIMEOUT":                   "500ms",
+		"INCODE_TIMEOUT":                   "1s",
 		"AWS_REGION":                       "eu-west-1",
 		"AWS_ACCESS_KEY_ID":                "AKIAEXAMPLE",
 		"AWS_SECRET_ACCESS_KEY":            "canary-aws-secret",

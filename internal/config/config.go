@@ -54,9 +54,13 @@ var (
 	host     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
 )
 
-// maxIncodeTimeout keeps a call below the 30 seconds after which an API
-// Gateway HTTP API gives up on its integration.
-const maxIncodeTimeout = 28 * time.Second
+// The bounds of the time for one call to Incode. Below the least, no call would
+// have the time that package incode wants left for a reply. The greatest is below
+// the 30 seconds after which an API Gateway HTTP API gives up on its integration.
+const (
+	minIncodeTimeout = time.Second
+	maxIncodeTimeout = 28 * time.Second
+)
 
 // FromEnv reads the environment through getenv, which has the signature of
 // [os.Getenv]. An empty variable counts as unset: AWS SAM hands over an
@@ -120,8 +124,8 @@ func FromEnv(getenv func(string) string) (Config, error) {
 
 	if v := getenv("INCODE_TIMEOUT"); v != "" {
 		d, err := time.ParseDuration(v)
-		if err != nil || d <= 0 || d > maxIncodeTimeout {
-			fault("INCODE_TIMEOUT", "must be a duration such as 10s, above 0 and at most %v", maxIncodeTimeout)
+		if err != nil || d < minIncodeTimeout || d > maxIncodeTimeout {
+			fault("INCODE_TIMEOUT", "must be a duration from %v to %v, such as 10s", minIncodeTimeout, maxIncodeTimeout)
 		}
 		c.IncodeTimeout = d
 	}

@@ -24,13 +24,13 @@ import (
 // answer and the log line.
 const answerReserve = 500 * time.Millisecond
 
-// KeyStore holds the API key; [apikey.Store] tells the contract.
+// KeyStore holds the API key; see [apikey.Store] for the contract.
 type KeyStore interface {
 	Get(context.Context) (apikey.Key, error)
 	Refresh(ctx context.Context, refused apikey.Key) (apikey.Key, error)
 }
 
-// SessionStarter starts a session; [incode.Client] tells the contract.
+// SessionStarter starts a session; see [incode.Client] for the contract.
 type SessionStarter interface {
 	Start(context.Context, apikey.Key, incode.StartRequest) (incode.Session, error)
 }
@@ -66,7 +66,7 @@ func (e *Endpoint) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	return out, err
 }
 
-// exchange is what the log tells of one request.
+// exchange is what is logged about one request.
 type exchange struct {
 	requestID    string // Lambda's
 	apiRequestID string // API Gateway's
@@ -108,10 +108,10 @@ func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (res
 
 func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (incode.Session, error) {
 	ev, err := decodeEvent(payload)
+	x.apiRequestID = ev.RequestContext.RequestID
 	if err != nil {
 		return incode.Session{}, err
 	}
-	x.apiRequestID = ev.RequestContext.RequestID
 	r, err := e.startRequest(ev)
 	if err != nil {
 		return incode.Session{}, err
@@ -127,12 +127,12 @@ func (e *Endpoint) startSession(ctx context.Context, r incode.StartRequest, x *e
 	if err != nil {
 		return incode.Session{}, err
 	}
-	start := func() (incode.Session, error) {
+	start := func(key apikey.Key) (incode.Session, error) {
 		ctx, cancel := context.WithTimeout(ctx, e.config.IncodeTimeout)
 		defer cancel()
-		return e.sessions.Start(ctx, key, r)
+		return timed(&x.incode, func() (incode.Session, error) { return e.sessions.Start(ctx, key, r) })
 	}
-	session, err := timed(&x.incode, start)
+	session, err := start(key)
 	if refused, ok := errors.AsType[*incode.Error](err); !ok || refused.Outcome != incode.Unauthorized {
 		return session, err
 	}
@@ -143,8 +143,8 @@ func (e *Endpoint) startSession(ctx context.Context, r incode.StartRequest, x *e
 	if fresh.Version() == key.Version() {
 		return incode.Session{}, err
 	}
-	key, x.refreshed = fresh, true
-	return timed(&x.incode, start)
+	x.refreshed = true
+	return start(fresh)
 }
 
 // timed adds the time that f takes to total.

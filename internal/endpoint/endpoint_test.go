@@ -223,6 +223,9 @@ func TestBrokenTextInTheEventItself(t *testing.T) {
 		if resp, body := r.invoke(t, bytes.Replace(good, []byte("HERE"), []byte(text), 1)); resp.StatusCode != 400 || code(body) != "invalid-json" {
 			t.Errorf("%s: got %d %s", name, resp.StatusCode, resp.Body)
 		}
+		if line := r.logLine(t); line["apiRequestId"] == "" {
+			t.Errorf("%s: nothing finds the log line: %v", name, line)
+		}
 	}
 	r := newRig(t)
 	if resp, _ := r.invoke(t, bytes.Replace(good, []byte("HERE"), []byte(`\ud83d\ude00`), 1)); resp.StatusCode != 200 || r.starter.got[0].CustomFields["k"] != "😀" {

@@ -81,6 +81,7 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*string)(t))
 }
 
+// decodeEvent returns what there is of an event beside an error, too.
 func decodeEvent(payload []byte) (*httpEvent, error) {
 	ev := &httpEvent{}
 	err := json.Unmarshal(payload, ev)

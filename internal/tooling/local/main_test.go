@@ -136,7 +136,7 @@ func TestTheCurlLineWorks(t *testing.T) {
 }
 
 func TestEveryMisbehaviourIsShownAndHarmless(t *testing.T) {
-	p := start(t, map[string]string{"INCODE_TIMEOUT": "500ms"}) // beyond the stand-in's latency, below its patience
+	p := start(t, map[string]string{"INCODE_TIMEOUT": "1s"}) // beyond the stand-in's latency, below its patience
 	for _, flow := range incodetest.Flows {
 		if flow.ID == incodetest.FlowID {
 			continue
