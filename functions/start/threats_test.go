@@ -11,7 +11,7 @@ import (
 // TestThreatModelNamesTests wants every test that THREATS.md names to exist, and
 // every control and every risk of OWASP's to name one.
 func TestThreatModelNamesTests(t *testing.T) {
-	page, err := os.ReadFile("THREATS.md")
+	page, err := os.ReadFile("docs/THREATS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestThreatModelNamesTests(t *testing.T) {
 	}
 	for _, m := range tests {
 		name, path := m[1], m[2]
-		source, err := os.ReadFile(filepath.FromSlash(path))
+		source, err := os.ReadFile(filepath.Join("docs", filepath.FromSlash(path)))
 		if err != nil {
 			t.Error(err)
 		}

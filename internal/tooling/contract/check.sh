@@ -30,5 +30,5 @@ timeout 300 grep -q -m1 '  curl ' <(tail -n +1 -f --pid "$program" "$log") || { 
 export OMNISTART_URL=http://localhost:$port OMNISTART_NODE=$build/node PYTHONDONTWRITEBYTECODE=1
 "$build/python/bin/python" -m pytest -q -p no:cacheprovider $here
 cd "$build" # where it leaves its own files
-PYTHONPATH=$OLDPWD python/bin/schemathesis --config-file "$OLDPWD/$here/schemathesis.toml" run "$OLDPWD/functions/start/openapi.json" \
+PYTHONPATH=$OLDPWD python/bin/schemathesis --config-file "$OLDPWD/$here/schemathesis.toml" run "$OLDPWD/functions/start/docs/openapi.json" \
   --url "$OMNISTART_URL" --max-examples "${EXAMPLES:-200}"

@@ -6,7 +6,7 @@ import re
 
 import schemathesis
 
-CONTRACT = json.loads((pathlib.Path(__file__).parents[3] / "functions/start/openapi.json").read_text())
+CONTRACT = json.loads((pathlib.Path(__file__).parents[3] / "functions/start/docs/openapi.json").read_text())
 FIELDS = CONTRACT["components"]["schemas"]["StartRequest"]["properties"]
 ALLOWED = {"configurationId": "6245f1e0c8d4b2a39e7f1c05", "redirectionUrl": "https://app.example.com/done"}
 

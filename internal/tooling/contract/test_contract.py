@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 URL = os.environ["OMNISTART_URL"]
 FLOW = "6245f1e0c8d4b2a39e7f1c05"
-CONTRACT = json.loads((ROOT / "functions/start/openapi.json").read_text())
+CONTRACT = json.loads((ROOT / "functions/start/docs/openapi.json").read_text())
 ((PATH, ITEM),) = CONTRACT["paths"].items()
 ((METHOD, OPERATION),) = ITEM.items()
 
@@ -151,7 +151,7 @@ def test_the_example_of_api_gateway_s_own_answer():
 
 
 def test_each_type_leads_to_its_entry_in_the_catalogue():
-    page = (ROOT / "functions/start/PROBLEMS.md").read_text()
+    page = (ROOT / "functions/start/docs/PROBLEMS.md").read_text()
     types = CONTRACT["components"]["schemas"]["Problem"]["properties"]["type"]["enum"]
     assert sorted(types) == sorted("/problems/" + code for code in re.findall(r"^## ([a-z-]+)$", page, re.M))
     for path in types:
@@ -188,7 +188,7 @@ def test_what_incode_itself_is_sent_needs_a_new_base_url_alone():
 
 def test_the_python_client_works(tmp_path):
     subprocess.run(
-        [Path(sys.executable).with_name("openapi-python-client"), "generate", "--path", ROOT / "functions/start/openapi.json", "--output-path", tmp_path / "client", "--fail-on-warning"],
+        [Path(sys.executable).with_name("openapi-python-client"), "generate", "--path", ROOT / "functions/start/docs/openapi.json", "--output-path", tmp_path / "client", "--fail-on-warning"],
         check=True, env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )  # fmt: skip
     run = [sys.executable, HERE / "client.py", URL, FLOW]
@@ -197,7 +197,7 @@ def test_the_python_client_works(tmp_path):
 
 def test_the_typescript_client_works():
     build = Path(os.environ["OMNISTART_NODE"])
-    for command in (["npx", "openapi-typescript", ROOT / "functions/start/openapi.json", "-o", "schema.d.ts"], ["npx", "tsc", "-p", "."]):
+    for command in (["npx", "openapi-typescript", ROOT / "functions/start/docs/openapi.json", "-o", "schema.d.ts"], ["npx", "tsc", "-p", "."]):
         subprocess.run(command, check=True, cwd=build)
     works(subprocess.run(["node", "client.js", URL, FLOW], check=True, capture_output=True, text=True, cwd=build).stdout)
 

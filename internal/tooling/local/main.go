@@ -110,7 +110,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", gateway.handler(ctx))
-	catalogue := problems(filepath.Join(project, "functions/start/PROBLEMS.md"))
+	catalogue := problems(filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
 	mux.Handle("GET /problems/{$}", catalogue)
 	mux.Handle("GET /problems/{code}", catalogue)
 	server := &http.Server{

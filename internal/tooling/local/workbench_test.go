@@ -117,7 +117,7 @@ func TestClaimsWithoutAnIdentityProvider(t *testing.T) {
 
 func TestTheTypeOfAProblemLeadsToItsEntry(t *testing.T) {
 	p := unread(t, nil)
-	page, err := os.ReadFile(filepath.Join(project, "functions/start/PROBLEMS.md"))
+	page, err := os.ReadFile(filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
