@@ -2,11 +2,14 @@ package endpoint
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"omnistart/internal/strictjson"
 )
@@ -32,8 +35,8 @@ var catalogue = []entry{
 	{invalidJSON, fmt.Sprintf("The body is not one well-formed JSON object: broken syntax, a repeated key, broken UTF-8, more than %d levels.", strictjson.MaxDepth), no, never, "Send what a JSON library writes."},
 	{configurationNotAllowed, "The flow is well-formed, but not on the operator's list.", no, never, "Ask the operator to add it to `AllowedConfigurationIds`."},
 	{customerMismatch, "The body names another customer than the access token, or the token names none that is valid.", no, never, "Leave `externalCustomerId` out. If it is, the operator must check `CustomerIdClaim`."},
-	{notFound, "Another path than `/omni/start`. Incode's sample servers have `/start`.", no, never, "Send a POST request to `/omni/start`."},
-	{methodNotAllowed, "Another method than POST. A GET must not start a session, since browsers and proxies repeat it.", no, never, "Send a POST request."},
+	{notFound, "Another path than `/omni/start`. Incode's sample servers have `/start`. Never on AWS, where API Gateway answers.", no, never, "Send a POST request to `/omni/start`."},
+	{methodNotAllowed, "Another method than POST: a GET must not start a session, since browsers and proxies repeat it. Never on AWS, where API Gateway answers.", no, never, "Send a POST request."},
 	{bodyTooLarge, fmt.Sprintf("The body has more than %d KiB.", maxBody>>10), no, never, "Send less in `customFields`."},
 	{unsupportedMediaType, "`Content-Type` is not `application/json` in UTF-8, or there is a `Content-Encoding`.", no, never, "Set the header, and send the body as it is."},
 	{validationFailed, "One field or more break the contract. `errors` has a JSON Pointer and a reason for each.", no, never, "Correct them all."},
@@ -46,7 +49,7 @@ var catalogue = []entry{
 	{outcomeUnknown, "The connection to Incode broke after the request had begun to leave.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
 	{secretUnavailable, "Secrets Manager was slow, throttled or not reached.", no, wait, "Nothing, unless it lasts."},
 	{incodeUnavailable, "Incode was provably not reached, or too little time was left to call it.", no, wait, "Nothing, unless it lasts."},
-	{incodeThrottled, "Incode answered 429.", no, wait, "Agree on a higher limit with Incode, or lower `ThrottlingRate`."},
+	{incodeThrottled, fmt.Sprintf("Incode answered 429. `Retry-After` is what it asks for, %d to %d seconds.", secondsToWait(0), secondsToWait(24*time.Hour)), no, wait, "Agree on a higher limit with Incode, or lower `ThrottlingRate`."},
 	{incodeTimeout, "Incode gave no full answer in time.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
 }
 
@@ -75,13 +78,47 @@ func TestTheCatalogueIsWhole(t *testing.T) {
 		if (e.status == 503) != (e.retry == wait) {
 			t.Errorf("%s: 503 alone has Retry-After", e.code)
 		}
+		if (e.session == perhaps) != (e.retry == risk) || e.status < 500 && e.retry != never {
+			t.Errorf("%s: status %d, a session: %s the same again: %s", e.code, e.status, e.session, e.retry)
+		}
 	}
+}
+
+// gateway holds the answers that API Gateway gives by itself.
+// https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-troubleshooting-lambda.html
+var gateway = map[int]struct {
+	message string
+	perhaps bool // whether the function may have been called, and a session started
+}{
+	400: {"Bad Request", false}, 401: {"Unauthorized", false}, 403: {"Forbidden", false}, 404: {"Not Found", false},
+	413: {"Request Entity Too Large", false}, 429: {"Too Many Requests", false},
+	500: {"Internal Server Error", true}, 503: {"Service Unavailable", true}, 504: {"Endpoint request timed out", true},
+}
+
+// gatewayStatuses lists those after which a session may exist, or those after
+// which none does.
+func gatewayStatuses(perhaps bool) string {
+	var list []string
+	for _, status := range slices.Sorted(maps.Keys(gateway)) {
+		if gateway[status].perhaps == perhaps {
+			list = append(list, strconv.Itoa(status))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// unanswered tells what no problem can.
+func unanswered() string {
+	return fmt.Sprintf("API Gateway answers some calls by itself, with `{\"message\": …}`. After its %s no session was started. "+
+		"After its %s, or without any answer, one may have been: treat them like `outcome-unknown`.", gatewayStatuses(false), gatewayStatuses(true))
 }
 
 func problemsMarkdown() string {
 	var b strings.Builder
-	b.WriteString("# Problems\n\nEvery error of the endpoint is an `application/problem+json` whose `type` is `/problems/` and one of these codes.\n" +
-		"`make run` serves each entry there; on AWS it is a name that nothing serves. Made from the code's own table by `go test ./internal/endpoint -run TestContract -update`.\n")
+	b.WriteString("# Problems\n\nEvery error of the endpoint is an `application/problem+json` whose `type` is `/problems/` and one of these codes. " +
+		"More codes may come: treat one that you do not know by its status.\n\n" + unanswered() +
+		"\n\n`make run` serves each entry at its `type`; on AWS that is a name, and nothing serves it. " +
+		"Made from the code's own table by `go test ./internal/endpoint -run TestContract -update`.\n")
 	for _, e := range catalogue {
 		fmt.Fprintf(&b, "\n## %s\n\n**%d %s.** %s\n\n- Was a session started? %s\n- May I send the same again? %s\n- What to do: %s\n", e.code, e.status, e.title, e.happened, e.session, e.retry, e.remedy)
 	}

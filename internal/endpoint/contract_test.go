@@ -3,14 +3,16 @@ package endpoint
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"omnistart/internal/strictjson"
 )
@@ -60,7 +62,31 @@ func TestTextsNameTheLimits(t *testing.T) {
 	}
 }
 
-// TestReadmeTellsTheContract compares the README's tables.
+// TestFieldsOfTheContract compares the fields that the code knows with those of
+// the contract.
+func TestFieldsOfTheContract(t *testing.T) {
+	source, err := os.ReadFile("request.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(string(source), "\nfunc parse(")
+	body, _, _ = strings.Cut(body, "\n}\n")
+	want := []string{"interviewId", "uuid", "externalId"} // which are refused by name
+	want = slices.AppendSeq(want, maps.Keys(startRequestSchema()["properties"].(object)))
+	var got []string
+	for _, label := range regexp.MustCompile(`(?m)^\t+case (.*):$`).FindAllStringSubmatch(body, -1) {
+		for name := range strings.SplitSeq(label[1], ", ") {
+			got = append(got, strings.Trim(name, `"`))
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the code knows %q, the contract %q", got, want)
+	}
+}
+
+// TestReadmeTellsTheContract compares the README's tables and its example.
 func TestReadmeTellsTheContract(t *testing.T) {
 	data, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -70,24 +96,34 @@ func TestReadmeTellsTheContract(t *testing.T) {
 	var want []string
 	for _, e := range catalogue {
 		session, _, _ := strings.Cut(strings.ToLower(e.session), ".")
-		want = append(want, fmt.Sprintf("%d %s %s", e.status, e.code, session))
+		want = append(want, fmt.Sprintf("| %d | `%s` | %s | %s |", e.status, e.code, e.happened, session))
 	}
-	var got []string
-	for _, row := range regexp.MustCompile("(?m)^\\| (\\d{3}) \\| `([a-z-]+)` \\| .* \\| (\\w+) \\|$").FindAllStringSubmatch(readme, -1) {
-		got = append(got, strings.Join(row[1:], " "))
-	}
-	if !slices.Equal(got, want) {
+	if got := regexp.MustCompile("(?m)^\\| \\d{3} \\| `[a-z-]+` \\| .* \\| .* \\|$").FindAllString(readme, -1); !slices.Equal(got, want) {
 		t.Errorf("the README has\n%s\nthe code\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	for _, limit := range []string{
-		fmt.Sprintf("a JSON object of at most %d KiB", maxBody>>10), fmt.Sprintf("| over %d KiB |", maxBody>>10),
-		fmt.Sprintf("nesting beyond %d levels", strictjson.MaxDepth), fmt.Sprintf("optional; 1 to %d of letters", maxCustomerID),
-		fmt.Sprintf("at most %d strings; names up to %d characters, values up to %d,", maxCustomFields, maxCustomKey, maxCustomValue),
-		fmt.Sprintf("an https URL of at most %d characters", maxURL),
-		fmt.Sprintf("its `Retry-After`, %d to %d seconds", secondsToWait(0), secondsToWait(24*time.Hour)),
-	} {
-		if !strings.Contains(readme, limit) {
-			t.Errorf("the README does not say %q", limit)
+	plain := strings.NewReplacer("`. _ : @ + \\| ~ = / -`", ". _ : @ + | ~ = / -").Replace(readme)
+	for name := range startRequestSchema()["properties"].(object) {
+		_, err := parse(fmt.Appendf(nil, `{%q:null}`, name), nil)
+		refused, _ := errors.AsType[*refusal](err)
+		i := slices.IndexFunc(refused.violations, func(v violation) bool { return v.Pointer == "/"+name })
+		rule := strings.TrimSuffix(strings.TrimPrefix(refused.violations[i].Detail, "Must be "), ".")
+		if row := fmt.Sprintf("| `%s` | %s |", name, rule); !strings.Contains(plain, row) {
+			t.Errorf("the README has no row that begins with %s", row)
 		}
+	}
+	for _, text := range []string{
+		fmt.Sprintf("a JSON object of at most %d KiB", maxBody>>10), fmt.Sprintf("nesting beyond %d levels", strictjson.MaxDepth),
+		fmt.Sprintf("names up to %d characters, values up to %d,", maxCustomKey, maxCustomValue), fmt.Sprintf("at most %d characters, with no user", maxURL),
+		fmt.Sprintf("| %s | ", gatewayStatuses(false)), fmt.Sprintf("| %s | ", gatewayStatuses(true)),
+	} {
+		if !strings.Contains(readme, text) {
+			t.Errorf("the README does not say %q", text)
+		}
+	}
+	_, example, _ := strings.Cut(readme, "```\n{\"type\":")
+	example, _, _ = strings.Cut(`{"type":`+example, "```")
+	var got, made any
+	if err := errors.Join(json.Unmarshal([]byte(example), &got), json.Unmarshal(exampleOf(validationFailed), &made)); err != nil || !reflect.DeepEqual(got, made) {
+		t.Errorf("the README's example is %s, the code's %s (%v)", example, exampleOf(validationFailed), err)
 	}
 }

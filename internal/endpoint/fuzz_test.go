@@ -104,7 +104,8 @@ func FuzzParse(f *testing.F) {
 // with value, and of a custom field with both.
 func FuzzFields(f *testing.F) {
 	for _, s := range []string{"", "a", "ALL", "MX", "MEX", "MEXI", "en-US", "kab-DZ", "en-us", flow, strings.ToUpper(flow), flow + "\n", "auth0|5f7c", "-a", "a b", "ſ", "a\x00",
-		"a\u0085", "a\u2028", "K", strings.Repeat("a", 128), strings.Repeat("a", 129), strings.Repeat("é", 32), strings.Repeat("é", 33), strings.Repeat("v", 257)} {
+		"a\u0085", "a\u2028", "K", strings.Repeat("a", 128), strings.Repeat("a", 129), strings.Repeat("é", 32), strings.Repeat("é", 33), strings.Repeat("v", 257),
+		strings.Repeat("é", 256), strings.Repeat("é", 257), "a#", "abcd-US", "en-USA"} {
 		f.Add("k", s)
 		f.Add(s, "v")
 	}

@@ -1,9 +1,9 @@
 package endpoint
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -28,20 +28,32 @@ func openAPI(t *testing.T) object {
 			"title":   "omnistart",
 			"version": "1",
 			"summary": "Starts Incode onboarding sessions.",
-			"description": fmt.Sprintf("Names are case-sensitive. Repeated keys, broken UTF-8 and nesting beyond %d levels are refused. The body has at most %d KiB. "+
-				"The answers of API Gateway itself are {\"message\": …} in application/json.", strictjson.MaxDepth, maxBody>>10),
+			"description": fmt.Sprintf("Names are case-sensitive. Repeated keys, broken UTF-8 and nesting beyond %d levels are refused. The body has at most %d KiB.\n\n%s\n\n"+
+				"Made from the code by `go test ./internal/endpoint -run TestContract -update`.", strictjson.MaxDepth, maxBody>>10, unanswered()),
 		},
-		"servers":  []any{object{"url": "http://localhost:3000", "description": "make run"}},
+		"externalDocs": object{"url": "https://developer.incode.com/docs/start-onboarding-session", "description": "Incode's own call, which this endpoint makes for you."},
+		"servers": []any{
+			object{"url": "https://{api}.execute-api.{region}.amazonaws.com", "description": "A deployed stack: its output Url, without the path.", "variables": object{
+				"api":    object{"default": "abcde12345", "description": "ID of the API."},
+				"region": object{"default": "us-east-1"},
+			}},
+			object{"url": "http://localhost:3000", "description": "make run"},
+		},
 		"security": []any{object{"jwt": []any{}}, object{"sigv4": []any{}}},
+		"tags":     []any{object{"name": "sessions"}},
 		"paths":    object{path: object{"post": operation(t)}},
 		"components": object{
 			"securitySchemes": object{
-				"jwt":   object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token of the operator's identity provider. It names the customer."},
+				"jwt":   object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token of the operator's identity provider. It names the customer. A deployment takes this or sigv4, as its output AuthMode says."},
 				"sigv4": object{"type": "apiKey", "in": "header", "name": "Authorization", "description": "AWS Signature Version 4 for the service execute-api.", "x-amazon-apigateway-authtype": "awsSigv4"},
 			},
-			"schemas": object{"StartRequest": startRequestSchema(), "Session": sessionSchema(), "Problem": problemSchema(), "Error": object{"anyOf": []any{ref("Problem"), ref("Message")}}, "Message": object{
-				"type": "object", "description": "An answer of API Gateway itself.", "properties": object{"message": object{"type": "string"}}, "required": []string{"message"},
-			}},
+			"schemas": object{
+				"StartRequest": startRequestSchema(), "Session": sessionSchema(), "Problem": problemSchema(),
+				"Message": object{
+					"type": "object", "description": "An answer of API Gateway itself.", "properties": object{"message": object{"type": "string"}}, "required": []string{"message"},
+				},
+				"Error": object{"description": "A Message. Problem is named for generators of clients, which know one schema for each status.", "anyOf": []any{ref("Problem"), ref("Message")}},
+			},
 		},
 	}
 }
@@ -49,8 +61,9 @@ func openAPI(t *testing.T) object {
 func operation(t *testing.T) object {
 	return object{
 		"operationId": "startSession",
+		"tags":        []string{"sessions"},
 		"summary":     "Start a session.",
-		"description": "Every call that is answered 200 has started one session. Do not repeat a call after an answer that does not deny a session: see the catalogue of problems.",
+		"description": "Every call that is answered 200 has started one session. The description of each problem tells whether a session was started, and whether the same call may be sent again.",
 		"requestBody": object{"required": true, "content": object{"application/json": object{
 			"schema": ref("StartRequest"), "examples": requestExamples(t),
 		}}},
@@ -77,23 +90,23 @@ func requestExamples(t *testing.T) object {
 }
 
 func startRequestSchema() object {
-	text := func(description, pattern string, more object) object {
-		s := object{"type": "string", "description": description, "pattern": pattern}
-		for k, v := range more {
-			s[k] = v
-		}
+	text := func(description, pattern, example string, more object) object {
+		s := object{"type": "string", "description": description, "pattern": pattern, "examples": []string{example}}
+		maps.Copy(s, more)
 		return s
 	}
 	return object{
-		"type": "object", "additionalProperties": false, "required": []string{"configurationId"},
+		"type": "object", "description": "What Incode's own call takes, less what names an existing session.",
+		"additionalProperties": false, "required": []string{"configurationId"},
 		"properties": object{
-			"configurationId":    text("ID of an Incode flow or workflow that the operator allows.", config.ConfigurationID.String(), nil),
-			"externalCustomerId": text("Your ID of the customer. With a JWT, leave it out: it is taken from the token.", customerID.String(), object{"maxLength": maxCustomerID}),
-			"countryCode":        text("Country of the documents. ALL when left out.", countryCode.String(), nil),
-			"language":           text("Language of the flow.", language.String(), nil),
-			"redirectionUrl":     text("Where the session sends its person at the end. Its host must be on the operator's list.", redirectURL, object{"format": "uri", "maxLength": maxURL}),
+			"configurationId":    text("ID of an Incode flow or workflow that the operator allows.", config.ConfigurationID.String(), flow, nil),
+			"externalCustomerId": text("Your ID of the customer. With a JWT, leave it out: it is taken from the token.", customerID.String(), "customer-42", object{"maxLength": maxCustomerID}),
+			"countryCode":        text("Country of the documents. ALL when left out.", countryCode.String(), "DE", nil),
+			"language":           text("Language of the flow. Incode decides when it is left out.", language.String(), "en-US", nil),
+			"redirectionUrl": text("Where the session sends its person at the end. Its host must be on the operator's list. No user before the host, and no % without two hex digits.",
+				redirectURL, "https://app.example.com/done", object{"format": "uri", "maxLength": maxURL}),
 			"customFields": object{
-				"type": "object", "description": "Your own data. No control characters.", "maxProperties": maxCustomFields,
+				"type": "object", "description": "Your own data. No control characters.", "maxProperties": maxCustomFields, "examples": []any{object{"plan": "premium"}},
 				"propertyNames":        object{"minLength": 1, "maxLength": maxCustomKey, "pattern": printable},
 				"additionalProperties": object{"type": "string", "maxLength": maxCustomValue, "pattern": printable},
 			},
@@ -107,8 +120,8 @@ const (
 	redirectURL = `^https://[!-\[\]-~]+$`
 )
 
-// TestPatterns tries every character up to those of Asia: the last control
-// character of Unicode is U+009F.
+// TestPatterns tries every character up to those of Asia, one at a time: the last
+// control character of Unicode is U+009F.
 func TestPatterns(t *testing.T) {
 	goSyntax := regexp.MustCompile(`\\u([0-9a-f]{4})`)
 	text, address := regexp.MustCompile(goSyntax.ReplaceAllString(printable, `\x{$1}`)), regexp.MustCompile(redirectURL)
@@ -118,10 +131,9 @@ func TestPatterns(t *testing.T) {
 		if got := new(violations).customFields("f", object{"k": s}) != nil && text.MatchString(s) == unicode.IsControl(r); got {
 			t.Fatalf("%q: the pattern and unicode.IsControl differ", r)
 		}
-		// The code refuses more, but nothing that the contract does not know of.
 		for _, s := range []string{"https://app.example.com/" + string(r), string(r) + "ttps://app.example.com/", "https:" + string(r) + "/app.example.com/"} {
-			if redirectable(s, hosts) && !address.MatchString(s) {
-				t.Fatalf("%q is taken and not in the contract", s)
+			if redirectable(s, hosts) != address.MatchString(s) && r != '%' { // which must begin an escape
+				t.Fatalf("%q: the code says %t, the pattern the opposite", s, redirectable(s, hosts))
 			}
 		}
 	}
@@ -132,10 +144,13 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
+// Answers may gain members, which a client is to ignore. make contract wants no
+// others today.
+
 func sessionSchema() object {
-	return object{"type": "object", "additionalProperties": false, "required": []string{"token"}, "properties": object{
-		"token":       object{"type": "string", "pattern": "^[!-~]+$", "description": "For Incode's SDK. It is a secret of this session."},
-		"interviewId": object{"type": "string", "description": "Present where the operator has set ReturnInterviewId."},
+	return object{"type": "object", "description": "A session that was started.", "required": []string{"token"}, "properties": object{
+		"token":       object{"type": "string", "pattern": "^[!-~]+$", "description": "For Incode's SDK. It is a secret of this session, and lives about 90 days."},
+		"interviewId": object{"type": "string", "description": "Incode's ID of the session. Present where the operator has set ReturnInterviewId."},
 	}}
 }
 
@@ -146,16 +161,17 @@ func problemSchema() object {
 	}
 	text := object{"type": "string"}
 	return object{
-		"type": "object", "description": "RFC 9457.", "additionalProperties": false,
+		"type": "object", "description": "Why no session is handed out (RFC 9457).",
 		"required": []string{"type", "title", "status", "detail", "requestId"},
 		"properties": object{
-			"type":      object{"type": "string", "format": "uri-reference", "enum": types, "description": "Stable. PROBLEMS.md has an entry for each."},
+			"type": object{"description": "What is wrong. These are stable, and more may come: treat one that you do not know by its status.",
+				"anyOf": []any{object{"type": "string", "enum": types}, object{"type": "string", "format": "uri-reference"}}},
 			"title":     text,
 			"status":    object{"type": "integer", "minimum": 400, "maximum": 599},
 			"detail":    object{"type": "string", "description": "What the caller can do."},
-			"requestId": object{"type": "string", "description": "Finds the log line."},
+			"requestId": object{"type": "string", "description": "Tell it to the operator: it finds the log line."},
 			"errors": object{"type": "array", "minItems": 1, "description": "Of validation-failed alone: every violation.", "items": object{
-				"type": "object", "additionalProperties": false, "required": []string{"pointer", "detail"},
+				"type": "object", "required": []string{"pointer", "detail"},
 				"properties": object{"pointer": object{"type": "string", "description": "JSON Pointer (RFC 6901) into the body."}, "detail": text},
 			}},
 		},
@@ -174,18 +190,18 @@ func exampleOf(k kind) json.RawMessage {
 	return json.RawMessage(problemResponse(refused, "0195429e-be7f-454f-a379-f9921dfca4a9").Body)
 }
 
-// gateway holds the answers that API Gateway gives by itself.
-var gateway = map[int]string{
-	400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 413: "Request Entity Too Large",
-	429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable", 504: "Endpoint request timed out",
-}
-
 func responses() object {
-	ok := newResponse(200, "application/json", object{"token": "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiQUNDRVNTIn0.c2ln"})
+	session := func(body object) object {
+		return object{"value": json.RawMessage(newResponse(200, "application/json", body).Body)}
+	}
+	const token = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiQUNDRVNTIn0.c2ln"
+	ok := newResponse(200, "application/json", nil)
 	all := object{"200": object{
 		"description": "A session was started.",
-		"headers":     object{"Cache-Control": header("no-store", object{"const": ok.Headers.CacheControl})},
-		"content":     object{ok.Headers.ContentType: object{"schema": ref("Session"), "examples": object{"session": object{"value": json.RawMessage(ok.Body)}}}},
+		"headers":     headersOf(200, ok),
+		"content": object{ok.Headers.ContentType: object{"schema": ref("Session"), "examples": object{
+			"token": session(object{"token": token}), "interviewId": session(object{"token": token, "interviewId": interviewID}),
+		}}},
 	}}
 	codes := map[int][]entry{}
 	for _, e := range catalogue {
@@ -198,38 +214,47 @@ func responses() object {
 		description, examples, content, headers := []string{}, object{}, object{}, object{}
 		for _, e := range entries {
 			description = append(description, e.code+": "+e.happened)
-			examples[e.code] = object{"value": exampleOf(e.kind)}
-		}
-		if len(entries) > 0 {
-			answer := problemResponse(&incode.Error{Outcome: incode.Throttled, RetryAfter: 7 * time.Second}, "")
+			examples[e.code] = object{"value": exampleOf(e.kind), "summary": e.title, "description": fmt.Sprintf(
+				"%s\n\n- Was a session started? %s\n- May I send the same again? %s\n- What to do: %s", e.happened, e.session, e.retry, e.remedy)}
+			headers = headersOf(status, problemResponse(&refusal{kind: e.kind}, ""))
 			content["application/problem+json"] = object{"schema": ref("Problem"), "examples": examples}
-			headers["Cache-Control"] = header("no-store", object{"const": answer.Headers.CacheControl})
 		}
-		if message, ok := gateway[status]; ok {
-			description = append(description, "API Gateway: "+message+".")
+		if answer, ok := gateway[status]; ok {
+			description = append(description, "API Gateway: "+answer.message+".")
 			schema := ref("Message")
-			if len(entries) > 0 { // generators of clients know one media type for each status
+			if len(entries) > 0 {
 				schema = ref("Error")
 			}
-			content["application/json"] = object{"schema": schema, "example": object{"message": message}}
+			content["application/json"] = object{"schema": schema, "example": object{"message": answer.message}}
 		}
-		switch status {
-		case http.StatusMethodNotAllowed:
-			headers["Allow"] = header("The method that is allowed.", object{"const": problemResponse(&refusal{kind: methodNotAllowed}, "").Headers.Allow})
-		case http.StatusServiceUnavailable:
-			headers["Retry-After"] = header("Seconds to wait.", object{"type": "integer", "minimum": secondsToWait(0), "maximum": secondsToWait(24 * time.Hour)})
+		if status == http.StatusUnauthorized {
+			headers["WWW-Authenticate"] = object{"description": "API Gateway's, with a JWT alone.", "schema": object{"type": "string"}}
 		}
-		all[strconv.Itoa(status)] = object{"description": cmp.Or(strings.Join(description, " "), http.StatusText(status)), "headers": headers, "content": content}
+		all[strconv.Itoa(status)] = object{"description": strings.Join(description, " "), "headers": headers, "content": content}
 	}
 	return all
+}
+
+// headersOf describes the headers of an answer. They are required where API
+// Gateway, which has others, never gives that status by itself.
+func headersOf(status int, answer response) object {
+	headers := object{"Apigw-Requestid": object{"description": "API Gateway's ID of the call: apiRequestId in the log.", "schema": object{"type": "string"}}}
+	_, shared := gateway[status]
+	header := func(name, description string, schema object) {
+		headers[name] = object{"description": description, "schema": schema, "required": !shared}
+	}
+	header("Cache-Control", "No cache may keep an answer.", object{"const": answer.Headers.CacheControl})
+	if answer.Headers.Allow != "" {
+		header("Allow", "The method that is allowed.", object{"const": answer.Headers.Allow})
+	}
+	if answer.Headers.RetryAfter != "" {
+		header("Retry-After", "Seconds to wait.", object{"type": "integer", "minimum": secondsToWait(0), "maximum": secondsToWait(24 * time.Hour)})
+	}
+	return headers
 }
 
 // secondsToWait returns what a caller is told when Incode asks for a time.
 func secondsToWait(wish time.Duration) int {
 	s, _ := strconv.Atoi(problemResponse(&incode.Error{Outcome: incode.Throttled, RetryAfter: wish}, "").Headers.RetryAfter)
 	return s
-}
-
-func header(description string, schema object) object {
-	return object{"description": description, "schema": schema}
 }

@@ -24,8 +24,8 @@ var (
 	invalidJSON             = kind{status: 400, code: "invalid-json", title: "Invalid JSON", detail: "Send one JSON object in UTF-8."}
 	configurationNotAllowed = kind{status: 403, code: "configuration-not-allowed", title: "Configuration not allowed", detail: "Use a configuration ID that the operator of this endpoint has allowed."}
 	customerMismatch        = kind{status: 403, code: "customer-mismatch", title: "Customer mismatch", detail: "Leave externalCustomerId out: it is taken from your access token, which must name a valid customer."}
-	notFound                = kind{status: 404, code: "not-found", title: "Not found", detail: "Send a POST request to /omni/start."}
-	methodNotAllowed        = kind{status: 405, code: "method-not-allowed", title: "Method not allowed", detail: "Send a POST request."}
+	notFound                = kind{status: 404, code: "not-found", title: "Not found", detail: "Send a POST request to /omni/start, with a JSON object that has a configurationId."}
+	methodNotAllowed        = kind{status: 405, code: "method-not-allowed", title: "Method not allowed", detail: "Send a POST request, with a JSON object that has a configurationId."}
 	bodyTooLarge            = kind{status: 413, code: "body-too-large", title: "Body too large", detail: "Send at most 8 KiB."}
 	unsupportedMediaType    = kind{status: 415, code: "unsupported-media-type", title: "Unsupported media type", detail: "Send application/json in UTF-8, without a content encoding."}
 	validationFailed        = kind{status: 422, code: "validation-failed", title: "Validation failed", detail: "Correct the fields that errors lists."}

@@ -213,7 +213,7 @@ func parse(body []byte, redirectHosts map[string]bool) (incode.StartRequest, err
 				"Must be ALL or a country code of 2 or 3 upper-case letters.")
 		case "language":
 			r.Language = faults.text(key, value, language.MatchString,
-				"Must be a language and a country, like en-US.")
+				"Must be a language of 2 or 3 lower-case letters and a country of 2 upper-case letters, like en-US.")
 		case "redirectionUrl":
 			r.RedirectionURL = faults.text(key, value, func(s string) bool { return redirectable(s, redirectHosts) },
 				"Must be an absolute https URL whose host the operator of this endpoint has allowed.")

@@ -31,7 +31,7 @@ func functionEnv(getenv func(string) string, secretsURL, incodeURL, allowed stri
 	}
 	settings := map[string]string{
 		"ALLOWED_CONFIGURATION_IDS": allowed,
-		"ALLOWED_REDIRECT_HOSTS":    "",
+		"ALLOWED_REDIRECT_HOSTS":    "app.example.com", // of the contract's example
 		"CUSTOMER_ID_CLAIM":         "",
 		"RETURN_INTERVIEW_ID":       "",
 		"INCODE_TIMEOUT":            "",

@@ -17,10 +17,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"omnistart/internal/tooling/apigateway"
 	"omnistart/internal/tooling/incodetest"
 	"omnistart/internal/tooling/runtimeapitest"
 	"omnistart/internal/tooling/secretsmanagertest"
@@ -58,6 +60,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
+	// A page may play any customer, which the template's rules are not for.
+	cors.AllowHeaders = append(cors.AllowHeaders, strings.ToLower(apigateway.ClaimsHeader))
 	port := cmp.Or(getenv("PORT"), "3000")
 	listener, err := net.Listen("tcp", net.JoinHostPort("localhost", port))
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -118,7 +122,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		ReadHeaderTimeout: 5 * time.Second,
 		MaxHeaderBytes:    10 << 10, // an HTTP API's limit
 	}
-	rig.introduce(stdout, listener.Addr().(*net.TCPAddr).Port)
+	rig.introduce(stdout, listener.Addr().(*net.TCPAddr).Port, getenv("CORS"))
 	serving := make(chan error, 1)
 	go func() { serving <- server.Serve(listener) }()
 	select {
@@ -196,7 +200,7 @@ func (r *rig) close() {
 }
 
 // introduce prints what there is to know before the first request.
-func (r *rig) introduce(w io.Writer, port int) {
+func (r *rig) introduce(w io.Writer, port int, origins string) {
 	id := incodetest.FlowID
 	if r.realURL != "" {
 		id = "YOUR_CONFIGURATION_ID"
@@ -209,6 +213,8 @@ func (r *rig) introduce(w io.Writer, port int) {
 			}
 		}
 	}
+	fmt.Fprintf(w, "Problems are told at http://localhost:%d/problems/. Pages of these origins may call: %s. The header %s plays a customer.\n",
+		port, cmp.Or(origins, "none"), apigateway.ClaimsHeader)
 	fmt.Fprintf(w, "Ctrl-C ends it. Try:\n\n  curl -s http://localhost:%d/omni/start -H 'Content-Type: application/json' "+
 		"-d '{\"configurationId\":\"%s\",\"externalCustomerId\":\"customer-42\"}'\n\n", port, id)
 }

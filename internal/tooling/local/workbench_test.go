@@ -56,11 +56,11 @@ func TestPagesOfListedOriginsMayCall(t *testing.T) {
 	const page = "http://localhost:5173"
 	p := unread(t, map[string]string{"CORS": page + ",https://app.example.com"})
 	resp, _ := p.do(t, "OPTIONS", "/omni/start", "", map[string]string{"Origin": page, "Access-Control-Request-Method": "POST"})
-	// What the template says.
+	// What the template says, and the header that plays a customer.
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin":  page,
 		"Access-Control-Allow-Methods": "POST",
-		"Access-Control-Allow-Headers": "authorization,content-type,x-amz-content-sha256,x-amz-date,x-amz-security-token",
+		"Access-Control-Allow-Headers": "authorization,content-type,x-amz-content-sha256,x-amz-date,x-amz-security-token,x-local-claims",
 		"Access-Control-Max-Age":       "3600",
 	} {
 		if got := resp.Header.Get(name); resp.StatusCode != http.StatusNoContent || got != want {
@@ -78,7 +78,7 @@ func TestPagesOfListedOriginsMayCall(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			for origin, want := range map[string][2]string{page: {page, "retry-after"}, "http://localhost:8080": {}} {
+			for origin, want := range map[string][2]string{page: {page, "retry-after,apigw-requestid"}, "http://localhost:8080": {}} {
 				resp, text := p.do(t, tt.method, "/omni/start", tt.body,
 					map[string]string{"Origin": origin, "Content-Type": "application/json", apigateway.ClaimsHeader: tt.claims})
 				got := [2]string{resp.Header.Get("Access-Control-Allow-Origin"), resp.Header.Get("Access-Control-Expose-Headers")}
