@@ -63,7 +63,10 @@ var fates = []fate{
 	{"lost", func(net.Conn, []byte, []byte) {}},
 	{"cut off", func(c net.Conn, reply, _ []byte) { _, _ = c.Write(reply[:len(reply)-20]) }},
 	{"silent", func(c net.Conn, _, _ []byte) { _, _ = io.Copy(io.Discard, c) }}, // until the caller's time is up
-	{"500", func(c net.Conn, _, body []byte) { say(c, "500 Internal Server Error", body) }},
+	{"500", func(c net.Conn, _, _ []byte) { say(c, "500 Internal Server Error", nil) }},
+	{"400 that names the session", func(c net.Conn, _, body []byte) { say(c, "400 Bad Request", body) }},
+	{"403 that names the session", func(c net.Conn, _, body []byte) { say(c, "403 Forbidden", body) }},
+	{"408", func(c net.Conn, _, _ []byte) { say(c, "408 Request Timeout", nil) }},
 	{"201", func(c net.Conn, _, body []byte) { say(c, "201 Created", body) }},
 	{"307", func(c net.Conn, _, body []byte) { say(c, "307 Temporary Redirect", body) }},
 	{"interim", func(c net.Conn, reply, _ []byte) {

@@ -19,6 +19,7 @@ import (
 // be an error of the rig, which kills the process then. One call meets it alone,
 // and several at once.
 func TestDeadlines(t *testing.T) {
+	t.Parallel() // it waits
 	hang := func(r *rig, w *wire, before string) {
 		w.next(r.callers, func(p peer) bool { p.say(before); p.wait(); return false })
 	}

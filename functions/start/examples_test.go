@@ -17,6 +17,7 @@ import (
 // the answers of the compiled function, where the stand-ins of make run cannot
 // provoke them; test_contract.py does so for all others.
 func TestExamplesThatMakeRunNeverGives(t *testing.T) {
+	t.Parallel() // it waits
 	data, err := os.ReadFile("docs/openapi.json")
 	if err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ func statusFaults() (faults []fault) {
 		status string
 		want   want
 	}{
-		{"400 Bad Request", rejected}, {"404 Not Found", rejected}, {"405 Method Not Allowed", rejected}, {"408 Request Timeout", rejected},
+		{"400 Bad Request", rejected}, {"404 Not Found", rejected}, {"405 Method Not Allowed", rejected}, {"408 Request Timeout", timedOut},
 		{"409 Conflict", rejected}, {"413 Content Too Large", rejected}, {"421 Misdirected Request", rejected}, {"422 Unprocessable", rejected}, {"425 Too Early", rejected},
 		{"401 Unauthorized", unauthorized}, {"403 Forbidden", unauthorized}, {"407 Proxy Authentication Required", rejected},
 		{"429 Too Many Requests", throttled("1")},
@@ -79,7 +79,8 @@ func statusFaults() (faults []fault) {
 		code := s.status[:3]
 		faults = append(faults,
 			text(code+" with JSON", reply(s.status, "", `{"timestamp":1,"status":4009,"error":"canary","message":"eyJcanary"}`), s.want),
-			text(code+" with a token", reply(s.status, "", `{"token":"eyJcanary"}`), s.want),
+			text(code+" with a token", reply(s.status, "", `{"token":"eyJcanary"}`), invalidResponse),
+			text(code+" with an interview ID", reply(s.status, "", `{"interviewId":"6a1"}`), invalidResponse),
 			text(code+" with HTML", reply(s.status, "Content-Type: text/html\r\n", "<title>canary</title>"), s.want),
 			text(code+" without a body", reply(s.status, "", ""), s.want),
 			last(code+" with half a body", strings.TrimSuffix(reply(s.status, "", `{"message":"canary"}`), `nary"}`), s.want),

@@ -3,14 +3,13 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"runtime"
-	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -196,6 +195,9 @@ func certificateFaults(t *testing.T, m *matrix) {
 // that the init has opened. No caller may notice.
 func restFaults(t *testing.T, m *matrix) {
 	stolen := reply("200 OK", "", `{"token":"eyJcanary"}`)
+	// Nothing is sent before the last copy of a socket is closed, and another row
+	// may be starting a process, which has one for a moment.
+	late := map[string]bool{"closed at rest without TLS": true, "reset at rest": true}
 	for name, happens := range map[string]func(peer){
 		"closed at rest":             func(p peer) { _ = p.Close() },
 		"closed at rest without TLS": func(p peer) { _ = p.tcp.Close() },
@@ -218,9 +220,13 @@ func restFaults(t *testing.T, m *matrix) {
 						t.Fatal(err)
 					}
 				}
-				var at []string
-				w.each(func(p peer) { at = append(at, p.atRest()); happens(p) })
-				arrived(t, at)
+				w.each(func(p peer) {
+					rest := p.atRest()
+					happens(p)
+					if late[name] {
+						arrived(t, rest)
+					}
+				})
 				w.good(t, r)
 			}
 		})
@@ -234,9 +240,8 @@ func (p peer) atRest() string {
 	return fmt.Sprintf(" %s %s 01 00000000:00000000 ", hex(p.tcp.RemoteAddr()), hex(p.tcp.LocalAddr()))
 }
 
-// arrived waits until none of these connections is at rest any more: on a busy
-// machine the kernel takes its time even on the loopback interface.
-func arrived(t *testing.T, rests []string) {
+// arrived waits until a connection is no longer at rest.
+func arrived(t *testing.T, rest string) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 		sockets, err := os.ReadFile("/proc/net/tcp")
@@ -246,7 +251,7 @@ func arrived(t *testing.T, rests []string) {
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("it never arrived (%v)", err)
 		}
-		if !slices.ContainsFunc(rests, func(rest string) bool { return bytes.Contains(sockets, []byte(rest)) }) {
+		if !strings.Contains(string(sockets), rest) {
 			return
 		}
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -160,4 +161,35 @@ func (f secretFault) try(t *testing.T, m *matrix) {
 			t.Errorf("%d requests went to Incode and started %d sessions, want %d and %d", r.incode.Requests(), r.incode.Sessions(), 3*n, 2*n)
 		}
 	})
+}
+
+// TestUnaskedReplyOfSecretsManagerIsNotPrinted lets it speak first, which net/http
+// tells the standard logger, with the text.
+func TestUnaskedReplyOfSecretsManagerIsNotPrinted(t *testing.T) {
+	t.Parallel() // it waits
+	r := newRig(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	config := r.server.TLS.Clone()
+	config.NextProtos = nil
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.WriteString(tls.Server(c, config), reply("500 canary", "", "canary"))
+			}()
+		}
+	}()
+	r.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = "https://" + l.Addr().String()
+	r.start(t, 5*time.Second)
+	for range 3 { // net/http may also take it for the reply
+		r.check(t, r.session(t, incodetest.FlowID), noSecret)
+	}
 }

@@ -374,7 +374,11 @@ func (w *wire) try(t *testing.T, r *rig, f fault) {
 	t.Helper()
 	requests, sessions := w.requests.Load(), w.sessions.Load()
 	w.next(r.callers, func(p peer) bool { return f.act(w, p) })
-	r.meet(t, f.want)
+	for _, a := range r.meet(t, f.want) {
+		if strings.Contains(a.token, "canary") {
+			t.Errorf("got the token %q of another", a.token)
+		}
+	}
 	if n := w.requests.Load() - requests; int(n) != r.callers {
 		t.Errorf("%d requests arrived, want %d", n, r.callers)
 	}

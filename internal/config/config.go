@@ -27,6 +27,10 @@ type Config struct {
 	RedirectHosts map[string]bool
 	// CustomerIDClaim names the JWT claim that is the external customer ID.
 	CustomerIDClaim string
+	// RequireJWT refuses every event without claims: callers show tokens of
+	// JWT_ISSUER, which API Gateway checks. Without it, such an event comes from a
+	// back end, which may name any customer.
+	RequireJWT bool
 	// ReturnInterviewID hands the interview ID out beside the token.
 	ReturnInterviewID bool
 	// IncodeTimeout bounds one call to Incode. It is cut further to what the
@@ -77,6 +81,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		IncodeBaseURL:   getenv("INCODE_BASE_URL"),
 		RedirectHosts:   map[string]bool{},
 		CustomerIDClaim: cmp.Or(getenv("CUSTOMER_ID_CLAIM"), "sub"),
+		RequireJWT:      getenv("JWT_ISSUER") != "",
 		IncodeTimeout:   10 * time.Second,
 	}
 

@@ -24,7 +24,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.CustomerIDClaim != "sub" || c.ReturnInterviewID || c.IncodeTimeout != 10*time.Second || len(c.RedirectHosts) != 0 {
+	if c.CustomerIDClaim != "sub" || c.RequireJWT || c.ReturnInterviewID || c.IncodeTimeout != 10*time.Second || len(c.RedirectHosts) != 0 {
 		t.Errorf("defaults differ from the contract: %+v", c)
 	}
 	if !c.Configurations.Allows(flow) || c.Configurations.Allows("000000000000000000000001") {
@@ -39,6 +39,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"ALLOWED_CONFIGURATION_IDS": " *, ",
 		"ALLOWED_REDIRECT_HOSTS":    "App.Example.com, localhost:8443,",
 		"CUSTOMER_ID_CLAIM":         "https://example.com/customer",
+		"JWT_ISSUER":                "https://login.example.com/",
 		"RETURN_INTERVIEW_ID":       "true",
 		"INCODE_TIMEOUT":            "2500ms",
 	}))
@@ -49,7 +50,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		c.IncodeBaseURL != "https://saas-api.incodesmile.com" ||
 		!c.Configurations.Allows("000000000000000000000001") ||
 		!c.RedirectHosts["app.example.com"] || !c.RedirectHosts["localhost:8443"] || len(c.RedirectHosts) != 2 ||
-		c.CustomerIDClaim != "https://example.com/customer" || !c.ReturnInterviewID || c.IncodeTimeout != 2500*time.Millisecond {
+		c.CustomerIDClaim != "https://example.com/customer" || !c.RequireJWT || !c.ReturnInterviewID || c.IncodeTimeout != 2500*time.Millisecond {
 		t.Errorf("not as set: %+v", c)
 	}
 }

@@ -42,15 +42,15 @@ var catalogue = []entry{
 	{validationFailed, "One field or more break the contract. `errors` has a JSON Pointer and a reason for each.", no, never, "Correct them all."},
 	{internal, "A defect of this service.", perhaps, risk, "Report the `requestId` to the operator."},
 	{serviceMisconfigured, "The secret with the API key is missing, forbidden, or holds no key.", no, "Yes, once the operator has corrected it.", "The operator runs `make set-key` or corrects the permissions; the log tells which."},
-	{incodeRejected, "Incode answered with a 4xx of its own.", no, never, "Check that the configuration exists in this Incode environment, demo or production."},
+	{incodeRejected, "Incode answered with a 4xx but 401, 403, 408 and 429.", no, never, "Check that the configuration exists in this Incode environment, demo or production."},
 	{incodeUnauthorized, "Incode refused the API key, and the secret holds no newer one.", no, "Yes, once the operator has stored a valid key.", "The operator runs `make set-key`."},
-	{incodeInvalidResponse, "Incode answered 2xx or 3xx, but without a usable token.", perhaps, risk, "If it lasts, the operator checks `IncodeBaseUrl`."},
-	{incodeFailed, "Incode answered 5xx.", perhaps, risk, "Ask Incode if it lasts."},
+	{incodeInvalidResponse, "Incode answered 2xx or 3xx without a usable token, or with an error that names a session.", perhaps, risk, "If it lasts, the operator checks `IncodeBaseUrl`."},
+	{incodeFailed, "Incode answered with a 5xx but 504.", perhaps, risk, "Ask Incode if it lasts."},
 	{outcomeUnknown, "The connection to Incode broke after the request had begun to leave.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
 	{secretUnavailable, "Secrets Manager was slow, throttled or not reached.", no, wait, "Nothing, unless it lasts."},
 	{incodeUnavailable, "Incode was provably not reached, or too little time was left to call it.", no, wait, "Nothing, unless it lasts."},
 	{incodeThrottled, fmt.Sprintf("Incode answered 429. `Retry-After` is what it asks for, %d to %d seconds.", secondsToWait(0), secondsToWait(24*time.Hour)), no, wait, "Agree on a higher limit with Incode, or lower `ThrottlingRate`."},
-	{incodeTimeout, "Incode gave no full answer in time.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
+	{incodeTimeout, "Incode gave no full answer in time, or answered 408 or 504.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
 }
 
 func TestTheCatalogueIsWhole(t *testing.T) {

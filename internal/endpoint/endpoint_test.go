@@ -98,6 +98,21 @@ func TestCallerIsTheCustomer(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a route that has lost its authorizer", func(t *testing.T) {
+		for _, source := range []string{"iam", "sam-local"} {
+			r := newRig(t)
+			r.config.RequireJWT = true
+			resp, got := r.send(t, event(t, source, body("canary-victim")))
+			if resp.StatusCode != 500 || code(got) != "internal" || len(r.starter.got) != 0 {
+				t.Errorf("%s: got %d %s, %d calls", source, resp.StatusCode, resp.Body, len(r.starter.got))
+			}
+		}
+		r := newRig(t)
+		r.config.RequireJWT = true
+		if resp, _ := r.send(t, event(t, "jwt", "")); resp.StatusCode != 200 {
+			t.Errorf("with its authorizer: got %d %s", resp.StatusCode, resp.Body)
+		}
+	})
 	t.Run("another claim", func(t *testing.T) {
 		r := newRig(t)
 		r.config.CustomerIDClaim = "custom:id"

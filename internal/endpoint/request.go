@@ -44,6 +44,7 @@ func isCustomerID(s string) bool { return len(s) <= maxCustomerID && customerID.
 var (
 	errEvent        = errors.New("the event is not of an API Gateway HTTP API")
 	errEventVersion = errors.New("the event's payload format is not 2.0")
+	errNoClaims     = errors.New("the event holds no claims, though callers have a JWT_ISSUER")
 )
 
 // httpEvent is what the contract needs of an API Gateway HTTP API event: the
@@ -91,8 +92,8 @@ func decodeEvent(payload []byte) (*httpEvent, error) {
 	return ev, err
 }
 
-// startRequest reads the call that an event stands for. Its errors are
-// *refusal.
+// startRequest reads the call that an event stands for. Its errors are *refusal,
+// or those of an event that API Gateway does not send as it is deployed.
 func (e *Endpoint) startRequest(ev *httpEvent) (incode.StartRequest, error) {
 	if err := checkRoute(ev); err != nil {
 		return incode.StartRequest{}, err
@@ -110,12 +111,15 @@ func (e *Endpoint) startRequest(ev *httpEvent) (incode.StartRequest, error) {
 	}
 	// The caller of a JWT-authorized request is the customer. Without a JWT the
 	// caller is a back end, known by its AWS identity, which speaks for many.
-	if jwt := ev.RequestContext.Authorizer.JWT; jwt != nil {
+	switch jwt := ev.RequestContext.Authorizer.JWT; {
+	case jwt != nil:
 		id := jwt.Claims[e.config.CustomerIDClaim]
 		if !isCustomerID(id) || r.ExternalCustomerID != "" && r.ExternalCustomerID != id {
 			return incode.StartRequest{}, &refusal{kind: customerMismatch}
 		}
 		r.ExternalCustomerID = id
+	case e.config.RequireJWT: // the route has lost its authorizer
+		return incode.StartRequest{}, errNoClaims
 	}
 	return r, nil
 }

@@ -17,14 +17,15 @@ import (
 	"omnistart/internal/outbound"
 )
 
-// The bounds of a reply's header and body. Incode's are about 1 KiB each.
+// The bounds of a reply's body, and of what comes with it: header, interim replies
+// and the framing of chunks. Those of Incode's published examples are about 1 KiB.
 const (
 	maxHeader = 64 << 10
 	maxReply  = 64 << 10
 )
 
-// leastWait is less than Incode takes for any reply. A request sent with less
-// time left would start a session for nobody.
+// leastWait is less than we assume that Incode takes for any reply. A request
+// sent with less time left would start a session for nobody.
 const leastWait = 100 * time.Millisecond
 
 var errTooLate = errors.New("too little time is left for a reply")
@@ -120,8 +121,11 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Ses
 	case err != nil && (reply.status == 0 || reply.status == http.StatusOK):
 		return Session{}, broken(err)
 	}
-	s, _ := decode(reply.body) // whatever became of it
-	return Session{InterviewID: s.InterviewID}, refused(reply, time.Now())
+	// What names a session has not been refused, whatever its status says.
+	if s, _ := decode(reply.body); s != (Session{}) {
+		return Session{InterviewID: s.InterviewID}, &Error{Outcome: InvalidReply, Status: reply.status}
+	}
+	return Session{}, refused(reply, time.Now())
 }
 
 // request returns the request as it goes over the wire.
@@ -175,8 +179,8 @@ func decode(reply []byte) (Session, error) {
 	return s, nil
 }
 
-// isID reports whether an interview ID is fit for a log line. Incode's are 24
-// characters.
+// isID reports whether an interview ID is fit for a log line. Those of Incode's
+// published examples are 24 characters.
 func isID(s string) bool {
 	return len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
@@ -192,10 +196,10 @@ const (
 	NotSent      Outcome = iota + 1 // provably: no byte was written
 	Unauthorized                    // Incode refused the key: 401 or 403
 	Throttled                       // 429
-	Rejected                        // any other 4xx
+	Rejected                        // any other 4xx but 408
 	Failed                          // 5xx but 504
-	TimedOut                        // no full answer in time, or Incode's own 504
-	InvalidReply                    // 200 without a usable token, or 1xx, 201.., 3xx
+	TimedOut                        // no full answer in time, or a 408 or 504
+	InvalidReply                    // 200 without a usable token; 1xx, 201.., 3xx; or an error that names a session
 	Unknown                         // it broke off after the request had begun to leave
 )
 
@@ -254,10 +258,11 @@ func refused(r reply, now time.Time) *Error {
 	case code == http.StatusTooManyRequests:
 		e.Outcome = Throttled
 		e.RetryAfter = retryAfter(r.header.Get("Retry-After"), now)
+	// Proxies send a 408, too, when what is behind them does not answer in time.
+	case code == http.StatusRequestTimeout || code == http.StatusGatewayTimeout:
+		e.Outcome = TimedOut
 	case code >= 400 && code < 500:
 		e.Outcome = Rejected
-	case code == http.StatusGatewayTimeout:
-		e.Outcome = TimedOut
 	case code >= 500:
 		e.Outcome = Failed
 	default:

@@ -133,7 +133,7 @@ func (c *conn) Close() error { return c.wire.Close() }
 // has been received by now answers no request that is yet to come. A connection
 // that is not fit is closed.
 func (c *conn) quiet() bool {
-	if time.Since(c.used) <= maxIdle {
+	if age := time.Since(c.used); 0 <= age && age <= maxIdle { // below 0, the clock was set back
 		// TLS hands out first what it holds. Read this way, a whole ticket is no
 		// data, and the alert before a close is an end.
 		c.wire.nowait = true

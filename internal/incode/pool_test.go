@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -138,6 +139,7 @@ func TestRestingConnections(t *testing.T) {
 		"nothing":             {func(*conn, *net.TCPConn) {}, true},
 		"used a while ago":    {func(c *conn, _ *net.TCPConn) { c.used = c.used.Add(-maxIdle * 3 / 5) }, true},
 		"silence for long":    {func(c *conn, _ *net.TCPConn) { c.used = c.used.Add(-maxIdle) }, false},
+		"a clock set back":    {func(c *conn, _ *net.TCPConn) { c.used = c.used.Add(time.Hour) }, false},
 		"closed":              {func(_ *conn, peer *net.TCPConn) { _ = peer.Close() }, false},
 		"reset":               {func(_ *conn, peer *net.TCPConn) { _, _ = peer.SetLinger(0), peer.Close() }, false},
 		"half closed":         {func(_ *conn, peer *net.TCPConn) { _ = peer.CloseWrite() }, false},
@@ -160,6 +162,36 @@ func TestRestingConnections(t *testing.T) {
 				t.Errorf("used again: %t, closed: %t, want %t", got == c, closed, tt.fit)
 			}
 		})
+	}
+}
+
+// TestRestIsTimedByTheWallClock looks for a monotonic reading, which stands still
+// while Lambda has the process frozen.
+func TestRestIsTimedByTheWallClock(t *testing.T) {
+	c, _, _ := rest(t)
+	opened := c.used
+	_, _, client := standIn(t)
+	if _, err := client.Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID}); err != nil {
+		t.Fatal(err)
+	}
+	for _, used := range []time.Time{opened, client.pool.idle[0].used} {
+		if strings.Contains(used.String(), " m=") {
+			t.Errorf("%v has a monotonic reading", used)
+		}
+	}
+}
+
+// TestOldTLSIsRefused offers what the key must not go over.
+func TestOldTLSIsRefused(t *testing.T) {
+	s := incodetest.New()
+	server := httptest.NewUnstartedServer(s)
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // on purpose
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID})
+	if e := failure(t, err); e.Outcome != NotSent || s.Requests() != 0 {
+		t.Errorf("got %v after %d requests", e, s.Requests())
 	}
 }
 

@@ -58,6 +58,7 @@ CHANGES = {
     "IncodeApiKeySecretArn": SECRET,
     "AllowedRedirectHosts": "app.example.com",
     "ReturnInterviewId": "true",
+    "JwtIssuer": "https://login.example.com/",
     "CustomerIdClaim": "email",
     "Architecture": "x86_64",
     "ApplicationLogLevel": "DEBUG",
@@ -70,7 +71,8 @@ def test_a_changed_parameter_of_the_function_makes_a_version_that_the_alias_move
     named = set(re.findall(r"'Ref': '(\w+)'", str([function[k] for k in ("Architectures", "Environment", "LoggingConfig")])))
     conditions = {"CreateSecret": "IncodeApiKeySecretArn"}
     assert (named & set(SOURCE["Parameters"])) | set(conditions.values()) == set(CHANGES)
-    versions = {name: set(Stack(**{**IDS, name: value}).of_type("AWS::Lambda::Version")) for name, value in CHANGES.items()}
+    needed = {"JwtIssuer": {"JwtAudience": "omnistart"}}
+    versions = {name: set(Stack(**{**IDS, name: value, **needed.get(name, {})}).of_type("AWS::Lambda::Version")) for name, value in CHANGES.items()}
     versions["nothing"] = set(plain.of_type("AWS::Lambda::Version"))
     assert len(set().union(*versions.values())) == len(versions), versions
     assert set(Stack(**IDS).of_type("AWS::Lambda::Version")) == versions["nothing"], "the same again is no change"
@@ -81,6 +83,11 @@ def test_a_warning_ends_the_import_of_the_api_and_none_is_known(stack):
     body = stack.one("AWS::ApiGatewayV2::Api")["Body"]
     assert body["openapi"] and body["info"]["title"] and body["info"]["version"]
     assert all(server["url"] for server in body.get("servers", []))
+
+
+def test_claims_are_required_where_a_jwt_is(stack):
+    variables = stack.one("AWS::Lambda::Function")["Environment"]["Variables"]
+    assert variables["JWT_ISSUER"] == stack.parameters["JwtIssuer"]
 
 
 def test_calls_are_traced(plain):

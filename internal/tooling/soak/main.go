@@ -193,6 +193,9 @@ func (s *soak) failures(concurrency int) []error {
 	}
 	sessions := s.world.incode.Sessions()
 	fail(sessions > s.n || sessions < s.codes["200"], "%d sessions for %d calls, %d of which got one", sessions, s.n, s.codes["200"])
+	// A call is sent once more when its key has been revoked meanwhile.
+	limit := s.n + concurrency*int(s.world.rotations.Load())
+	fail(s.world.incode.Requests() > limit, "%d requests at Incode, more than %d", s.world.incode.Requests(), limit)
 	settled := s.settled()
 	first, last := settled[0], settled[len(settled)-1]
 	for name, of := range map[string]func(sample) float64{"memory": rss, "live heap": live} {
@@ -203,7 +206,7 @@ func (s *soak) failures(concurrency int) []error {
 	fail(last.threads > first.threads+maxThreads, "%d threads have become %d", first.threads, last.threads)
 	// One to Incode and two to the Runtime API, for the event and the answer, for
 	// each call at a time, one to Secrets Manager, and what Go itself has open.
-	limit := 3*concurrency + 16
+	limit = 3*concurrency + 16
 	fail(most(s.samples) > limit, "%d descriptors, more than %d", most(s.samples), limit)
 	// For each call at a time its loop and up to three connections, of which
 	// net/http's have two. A goroutine for each fault would make thousands.
