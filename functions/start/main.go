@@ -60,10 +60,7 @@ func initialize(ctx context.Context, getenv func(string) string, logger *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("the AWS configuration: %w", err)
 	}
-	sessions, err := incode.New(c.IncodeBaseURL)
-	if err != nil {
-		return nil, err
-	}
+	sessions := incode.New(c.IncodeBaseURL)
 	keys := apikey.NewStore(secretsmanager.NewFromConfig(aws), c.SecretID)
 	prepare(ctx, keys, sessions, logger)
 	return endpoint.New(c, keys, sessions, logger), nil

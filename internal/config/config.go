@@ -19,7 +19,7 @@ type Config struct {
 	// Incode's API key.
 	SecretID string
 	// IncodeBaseURL is a scheme and a host, without a path or a trailing slash.
-	IncodeBaseURL string
+	IncodeBaseURL *url.URL
 	// Configurations are the Incode flows that callers may start.
 	Configurations Allowlist
 	// RedirectHosts are the hosts, with a port where they have one, that a
@@ -78,7 +78,6 @@ func FromEnv(getenv func(string) string) (Config, error) {
 
 	c := Config{
 		SecretID:        getenv("INCODE_API_KEY_SECRET_ID"),
-		IncodeBaseURL:   getenv("INCODE_BASE_URL"),
 		RedirectHosts:   map[string]bool{},
 		CustomerIDClaim: cmp.Or(getenv("CUSTOMER_ID_CLAIM"), "sub"),
 		RequireJWT:      getenv("JWT_ISSUER") != "",
@@ -88,7 +87,8 @@ func FromEnv(getenv func(string) string) (Config, error) {
 	if !secretID.MatchString(c.SecretID) {
 		fault("INCODE_API_KEY_SECRET_ID", "must be the name or the ARN of the secret that holds the API key")
 	}
-	if err := checkBaseURL(c.IncodeBaseURL); err != nil {
+	var err error
+	if c.IncodeBaseURL, err = baseURL(getenv("INCODE_BASE_URL")); err != nil {
 		fault("INCODE_BASE_URL", "%w", err)
 	}
 
@@ -153,15 +153,15 @@ func list(v string) []string {
 	return entries
 }
 
-func checkBaseURL(v string) error {
+func baseURL(v string) (*url.URL, error) {
 	u, err := url.Parse(v)
 	if err != nil || u.Hostname() == "" || v != u.Scheme+"://"+u.Host {
-		return errors.New("must be a scheme and a host such as https://demo-api.incodesmile.com, without a path or a trailing slash")
+		return nil, errors.New("must be a scheme and a host such as https://demo-api.incodesmile.com, without a path or a trailing slash")
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !local(u.Hostname())) {
-		return errors.New("must be https; http is for a stand-in on loopback or host.docker.internal only")
+		return nil, errors.New("must be https; http is for a stand-in on loopback or host.docker.internal only")
 	}
-	return nil
+	return u, nil
 }
 
 func local(host string) bool {

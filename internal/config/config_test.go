@@ -47,7 +47,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.SecretID != "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode/api-key-AbCdEf" ||
-		c.IncodeBaseURL != "https://saas-api.incodesmile.com" ||
+		c.IncodeBaseURL.String() != "https://saas-api.incodesmile.com" ||
 		!c.Configurations.Allows("000000000000000000000001") ||
 		!c.RedirectHosts["app.example.com"] || !c.RedirectHosts["localhost:8443"] || len(c.RedirectHosts) != 2 ||
 		c.CustomerIDClaim != "https://example.com/customer" || !c.RequireJWT || !c.ReturnInterviewID || c.IncodeTimeout != 2500*time.Millisecond {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
 	"testing"
@@ -49,10 +50,7 @@ func (m *memory) SetDeadline(time.Time) error { return nil }
 
 func inMemory(b *testing.B) *incode.Client {
 	b.Helper()
-	c, err := incode.New("https://incode.example.com")
-	if err != nil {
-		b.Fatal(err)
-	}
+	c := incode.New(&url.URL{Scheme: "https", Host: "incode.example.com"})
 	c.Rest(&memory{})
 	return c
 }
@@ -85,11 +83,7 @@ func loopback(b *testing.B) *incode.Client {
 			}
 		}
 	}()
-	c, err := incode.New("http://" + l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	return c
+	return incode.New(&url.URL{Scheme: "http", Host: l.Addr().String()})
 }
 
 // BenchmarkStart is one call to Incode: the client alone, and over a socket.

@@ -74,7 +74,7 @@ func FuzzReply(f *testing.F) {
 			t.Fatalf("read %d bytes", read)
 		}
 		if e := p.err; e != nil && (e.Outcome == NotSent || session.Token != "" || !told.MatchString(e.Error())) {
-			t.Fatalf("outcome %d, token %q: %v", e.Outcome, session.Token, e)
+			t.Fatalf("outcome %q, token %q: %v", e.Outcome, session.Token, e)
 		}
 		if want := patientToken(data); session.Token != "" && session.Token != want {
 			t.Fatalf("got token %q; without bounds it is %q", session.Token, want)
@@ -107,10 +107,7 @@ func exchange(t *testing.T, data []byte) (Session, *peer, *Client) {
 // connected returns a client that has a connection to the peer.
 func connected(t *testing.T, baseURL string, p *peer) *Client {
 	t.Helper()
-	c, err := New(baseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := New(parsed(t, baseURL))
 	w := &wire{Conn: p, raw: socket{peer: p}}
 	c.pool.put(&conn{Conn: w, wire: w, used: time.Now()})
 	return c

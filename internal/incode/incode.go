@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -67,13 +68,9 @@ type Client struct {
 	pool *pool
 }
 
-// New returns a client for a base URL without a trailing slash.
-func New(baseURL string) (*Client, error) {
-	p, err := newPool(baseURL)
-	if err != nil {
-		return nil, err
-	}
-	return &Client{url: baseURL + "/omni/start", pool: p}, nil
+// New returns a client for a base URL, a scheme and a host.
+func New(base *url.URL) *Client {
+	return &Client{url: base.String() + "/omni/start", pool: newPool(base)}
 }
 
 // Connect opens a connection, TCP and TLS only, for the first Start to use. A
@@ -187,32 +184,30 @@ func isID(s string) bool {
 	})
 }
 
-// An Outcome is how a call to Incode failed.
-type Outcome int
+// An Outcome is how a call to Incode failed, as the log tells it.
+type Outcome string
 
 // The outcomes. Only after Unknown, TimedOut, Failed and InvalidReply may a
 // session exist that nobody holds the token of.
 const (
-	NotSent      Outcome = iota + 1 // provably: no byte was written
-	Unauthorized                    // Incode refused the key: 401 or 403
-	Throttled                       // 429
-	Rejected                        // any other 4xx but 408
-	Failed                          // 5xx but 504
-	TimedOut                        // no full answer in time, or a 408 or 504
-	InvalidReply                    // 200 without a usable token; 1xx, 201.., 3xx; or an error that names a session
-	Unknown                         // it broke off after the request had begun to leave
+	// NotSent is proven: no byte was written.
+	NotSent Outcome = "the request was not sent"
+	// Unauthorized is a 401 or 403.
+	Unauthorized Outcome = "Incode refused the API key"
+	// Throttled is a 429.
+	Throttled Outcome = "Incode throttled the request"
+	// Rejected is any other 4xx but 408.
+	Rejected Outcome = "Incode rejected the request"
+	// Failed is a 5xx but 504.
+	Failed Outcome = "Incode failed"
+	// TimedOut is no full answer in time, or a 408 or 504.
+	TimedOut Outcome = "Incode did not answer in time"
+	// InvalidReply is a 200 without a usable token, a 1xx, 201.. or 3xx, or an
+	// error that names a session.
+	InvalidReply Outcome = "Incode's reply is invalid"
+	// Unknown is what broke off after the request had begun to leave.
+	Unknown Outcome = "the outcome is unknown"
 )
-
-var outcomes = map[Outcome]string{
-	NotSent:      "the request was not sent",
-	Unauthorized: "Incode refused the API key",
-	Throttled:    "Incode throttled the request",
-	Rejected:     "Incode rejected the request",
-	Failed:       "Incode failed",
-	TimedOut:     "Incode did not answer in time",
-	InvalidReply: "Incode's reply is invalid",
-	Unknown:      "the outcome is unknown",
-}
 
 // Error is a failed call to Incode. It holds nothing of the reply's body.
 type Error struct {
@@ -227,7 +222,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	s := outcomes[e.Outcome]
+	s := string(e.Outcome)
 	if e.Status != 0 {
 		s = fmt.Sprintf("%s (HTTP %d)", s, e.Status)
 	}

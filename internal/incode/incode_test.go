@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -31,12 +32,18 @@ func standIn(t *testing.T) (*incodetest.Server, *httptest.Server, *Client) {
 	return s, server, clientOf(t, server)
 }
 
-func clientOf(t *testing.T, server *httptest.Server) *Client {
+func parsed(t testing.TB, baseURL string) *url.URL {
 	t.Helper()
-	c, err := New(server.URL)
+	u, err := url.Parse(baseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return u
+}
+
+func clientOf(t *testing.T, server *httptest.Server) *Client {
+	t.Helper()
+	c := New(parsed(t, server.URL))
 	if c.pool.tls != nil {
 		c.pool.tls.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	}
@@ -142,7 +149,7 @@ func TestOutcomes(t *testing.T) {
 			}
 			e := failure(t, err)
 			if e.Outcome != tt.want || e.Status != tt.status {
-				t.Errorf("got outcome %d, status %d: %v; want %d, %d", e.Outcome, e.Status, e, tt.want, tt.status)
+				t.Errorf("got outcome %q, status %d: %v; want %q, %d", e.Outcome, e.Status, e, tt.want, tt.status)
 			}
 			if e.RetryAfter != 7*time.Second && tt.flow == "0429" {
 				t.Errorf("Retry-After: 7 became %v", e.RetryAfter)
@@ -165,7 +172,7 @@ func TestFailureOnAReusedConnectionIsNotReplayed(t *testing.T) {
 		}
 		_, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: flow})
 		if e := failure(t, err); e.Outcome != Unknown || s.Requests() != 2 {
-			t.Errorf("%s: outcome %d, %d requests in all, want Unknown and 2", flow, e.Outcome, s.Requests())
+			t.Errorf("%s: outcome %q, %d requests in all, want Unknown and 2", flow, e.Outcome, s.Requests())
 		}
 	}
 }
@@ -248,11 +255,7 @@ func rawServer(t *testing.T, reply string) *Client {
 			c.Close()
 		}
 	}()
-	c, err := New("http://" + l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return New(parsed(t, "http://"+l.Addr().String()))
 }
 
 func listen(t *testing.T) net.Listener {

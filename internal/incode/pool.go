@@ -2,6 +2,7 @@ package incode
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -38,22 +39,14 @@ type pool struct {
 	idle []*conn // the one used last is at the end
 }
 
-func newPool(baseURL string) (*pool, error) {
-	u, err := url.Parse(baseURL)
-	if err != nil {
-		return nil, err
-	}
-	p := &pool{}
-	port := "80"
-	if u.Scheme == "https" {
+func newPool(base *url.URL) *pool {
+	p, port := &pool{}, "80"
+	if base.Scheme == "https" {
 		port = "443"
-		p.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+		p.tls = &tls.Config{ServerName: base.Hostname(), MinVersion: tls.VersionTLS12}
 	}
-	if u.Port() != "" {
-		port = u.Port()
-	}
-	p.addr = net.JoinHostPort(u.Hostname(), port)
-	return p, nil
+	p.addr = net.JoinHostPort(base.Hostname(), cmp.Or(base.Port(), port))
+	return p
 }
 
 // get returns a connection that is fit for a request, which is opened if none
@@ -100,10 +93,9 @@ func (p *pool) open(ctx context.Context) (*conn, error) {
 		tcp.Close()
 		return nil, err
 	}
-	w := &wire{Conn: tcp, raw: raw}
+	w := &wire{Conn: tcp, raw: raw, tls: p.tls != nil}
 	c := &conn{Conn: w, wire: w}
 	if p.tls != nil {
-		w.records = &records{}
 		client := tls.Client(w, p.tls)
 		if err := client.HandshakeContext(ctx); err != nil {
 			tcp.Close()
@@ -133,18 +125,17 @@ func (c *conn) Close() error { return c.wire.Close() }
 // has been received by now answers no request that is yet to come. A connection
 // that is not fit is closed.
 func (c *conn) quiet() bool {
-	if age := time.Since(c.used); 0 <= age && age <= maxIdle { // below 0, the clock was set back
-		// TLS hands out first what it holds. Read this way, a whole ticket is no
-		// data, and the alert before a close is an end.
-		c.wire.nowait = true
-		_, err := c.Read(make([]byte, 1))
-		c.wire.nowait = false
-		if errors.Is(err, os.ErrDeadlineExceeded) && !c.wire.records.partial() {
-			return true
-		}
+	age := time.Since(c.used) // below 0, the clock was set back
+	// TLS hands out first what it holds. Read this way, a whole ticket is no data,
+	// and the alert before a close is an end.
+	c.wire.nowait = true
+	_, err := c.Read(make([]byte, 1))
+	c.wire.nowait = false
+	fit := 0 <= age && age <= maxIdle && errors.Is(err, os.ErrDeadlineExceeded) && !c.wire.partial()
+	if !fit {
+		c.Close()
 	}
-	c.Close()
-	return false
+	return fit
 }
 
 // reply is the final reply to a request.
@@ -186,12 +177,17 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (r reply, again bo
 	}
 }
 
-// wire is a TCP connection that can be read without waiting.
+// wire is a TCP connection that can be read without waiting. It follows the TLS
+// records that arrive (RFC 8446, 5.1), since crypto/tls keeps one that has arrived
+// in part to itself. What such a record begins would else be taken for the reply
+// to a request that is sent before it ends.
 type wire struct {
 	net.Conn
-	raw     syscall.RawConn
-	nowait  bool     // Read returns os.ErrDeadlineExceeded instead of waiting
-	records *records // nil without TLS
+	raw    syscall.RawConn
+	nowait bool   // Read returns os.ErrDeadlineExceeded instead of waiting
+	tls    bool   // what arrives are TLS records
+	header []byte // what has arrived of a record's header, five bytes
+	body   int    // bytes of its body that have not arrived
 }
 
 func (w *wire) Read(p []byte) (n int, err error) {
@@ -200,31 +196,15 @@ func (w *wire) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = w.Conn.Read(p)
 	}
-	w.records.count(p[:n])
+	for _, b := range p[:n] {
+		if w.body > 0 {
+			w.body--
+		} else if w.header = append(w.header, b); len(w.header) == 5 {
+			w.body, w.header = int(binary.BigEndian.Uint16(w.header[3:])), w.header[:0]
+		}
+	}
 	return n, err
 }
 
-// records follows the TLS records that arrive (RFC 8446, 5.1), since crypto/tls
-// keeps one that has arrived in part to itself. What it begins would else be
-// taken for the reply to a request that was sent before it ends. A nil *records
-// counts nothing.
-type records struct {
-	header []byte // what has arrived of a header, five bytes
-	body   int    // bytes of the body that have not arrived
-}
-
-func (r *records) count(data []byte) {
-	for r != nil && len(data) > 0 {
-		if n := min(r.body, len(data)); n > 0 {
-			r.body, data = r.body-n, data[n:]
-			continue
-		}
-		r.header, data = append(r.header, data[0]), data[1:]
-		if len(r.header) == 5 {
-			r.body, r.header = int(binary.BigEndian.Uint16(r.header[3:])), r.header[:0]
-		}
-	}
-}
-
-// partial reports whether a record has not arrived whole.
-func (r *records) partial() bool { return r != nil && (r.body > 0 || len(r.header) > 0) }
+// partial reports whether a TLS record has not arrived whole.
+func (w *wire) partial() bool { return w.tls && (w.body > 0 || len(w.header) > 0) }

@@ -29,11 +29,8 @@ func TestNotSent(t *testing.T) {
 		"no such host":       "https://incode.invalid",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := New(url)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = c.Start(t.Context(), key, StartRequest{})
+			c := New(parsed(t, url))
+			_, err := c.Start(t.Context(), key, StartRequest{})
 			if e := failure(t, err); e.Outcome != NotSent {
 				t.Errorf("got %v", e)
 			}
@@ -44,23 +41,17 @@ func TestNotSent(t *testing.T) {
 	}
 	t.Run("certificate of an unknown authority", func(t *testing.T) {
 		s, server, _ := standIn(t)
-		c, err := New(server.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = c.Start(t.Context(), key, StartRequest{})
+		c := New(parsed(t, server.URL))
+		_, err := c.Start(t.Context(), key, StartRequest{})
 		if e := failure(t, err); e.Outcome != NotSent || s.Requests() != 0 {
 			t.Errorf("got %v after %d requests", e, s.Requests())
 		}
 	})
 	t.Run("handshake that never ends", func(t *testing.T) {
-		c, err := New("https://" + listen(t).Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := New(parsed(t, "https://"+listen(t).Addr().String()))
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		_, err = c.Start(ctx, key, StartRequest{})
+		_, err := c.Start(ctx, key, StartRequest{})
 		if e := failure(t, err); e.Outcome != NotSent {
 			t.Errorf("got %v", e)
 		}
@@ -111,11 +102,8 @@ func (l *flaky) Accept() (net.Conn, error) {
 func rest(t *testing.T) (c *conn, peer net.Conn, p *pool) {
 	t.Helper()
 	l := listen(t)
-	p, err := newPool("http://" + l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err = p.open(t.Context())
+	p = newPool(parsed(t, "http://"+l.Addr().String()))
+	c, err := p.open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,10 +220,7 @@ func TestNothingBesideAnError(t *testing.T) {
 // TestFailedHandshakeLeavesNothingOpen talks plain text to a client of TLS.
 func TestFailedHandshakeLeavesNothingOpen(t *testing.T) {
 	l := listen(t)
-	p, err := newPool("https://" + l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newPool(parsed(t, "https://"+l.Addr().String()))
 	ended := make(chan error)
 	go func() {
 		c, err := l.Accept()
@@ -324,12 +309,13 @@ func TestRecordsAreFollowedHoweverTheyArrive(t *testing.T) {
 		ends[len(stream)] = true
 	}
 	for size := 1; size <= len(stream); size++ {
-		var r records
-		for at := 0; at < len(stream); {
-			end := min(at+size, len(stream))
-			r.count(stream[at:end])
-			if at = end; r.partial() == ends[at] {
-				t.Fatalf("in pieces of %d, after %d bytes: partial is %t", size, at, r.partial())
+		p := &peer{}
+		p.reply.Reset(stream)
+		w := &wire{Conn: p, tls: true}
+		for at, piece := 0, make([]byte, size); at < len(stream); {
+			n, err := w.Read(piece)
+			if at += n; err != nil || w.partial() == ends[at] {
+				t.Fatalf("in pieces of %d, after %d bytes: partial is %t, %v", size, at, w.partial(), err)
 			}
 		}
 	}

@@ -92,12 +92,9 @@ func TestBaseURLs(t *testing.T) {
 		"https://incode.example:8443": "incode.example:8443",
 		"https://[2001:db8::1]":       "[2001:db8::1]:443",
 	} {
-		if c, err := New(url); err != nil || c.pool.addr != addr {
-			t.Errorf("%s leads to %+v, %v", url, c, err)
+		if c := New(parsed(t, url)); c.pool.addr != addr || c.url != url+"/omni/start" {
+			t.Errorf("%s leads to %+v", url, c)
 		}
-	}
-	if _, err := New("https://[incode"); err == nil {
-		t.Error("what is no URL makes a client")
 	}
 }
 
