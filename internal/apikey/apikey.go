@@ -28,8 +28,8 @@ const (
 	// the new one's arrival by this and a load.
 	coolDown = 10 * time.Second
 
-	// maxLength is far above the 40 characters of Incode's keys, and small
-	// enough for a header.
+	// maxLength is far above any key of Incode's that we know of, and small enough
+	// for a header.
 	maxLength = 1024
 )
 
@@ -45,8 +45,9 @@ var (
 // Key is one version of the API key. The zero value is no key. Printing,
 // logging or marshalling a Key, or what holds one, shows none of it.
 type Key struct {
-	// A handle, since fmt follows no pointer to a string. A Format method would
-	// not do: fmt asks none of an unexported field, such as Store's.
+	// A handle, since fmt follows no pointer to a string, and keys stay comparable.
+	// A Format method would not do: fmt asks none of an unexported field, such as
+	// Store's.
 	value   unique.Handle[string]
 	version string
 }

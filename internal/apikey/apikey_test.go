@@ -197,6 +197,16 @@ func TestClockThatWentBackEndsTheCoolDown(t *testing.T) {
 	}
 }
 
+// TestCoolDownIsTimedByTheWallClock looks for a monotonic reading, which stands
+// still while Lambda has the process frozen.
+func TestCoolDownIsTimedByTheWallClock(t *testing.T) {
+	secrets, store, _ := standIn(t)
+	secrets.Put(name, canary)
+	if refresh(t, store, get(t, store)); store.unchanged.IsZero() || strings.Contains(store.unchanged.String(), " m=") {
+		t.Errorf("%v has a monotonic reading", store.unchanged)
+	}
+}
+
 func TestFailedRefreshKeepsTheKey(t *testing.T) {
 	secrets, store, _ := standIn(t)
 	secrets.Put(name, "first")

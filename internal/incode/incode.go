@@ -51,8 +51,9 @@ func (StartRequest) LogValue() slog.Value { return slog.StringValue("[start requ
 
 // Session is a session that Incode has started.
 type Session struct {
-	// Token authorizes every later call for this session. It lives about 90
-	// days and cannot be revoked, so it is neither logged nor kept.
+	// Token authorizes every later call for this session. Integrators report that
+	// it lives about 90 days, and no way to revoke it is documented, so it is
+	// neither logged nor kept.
 	Token string `json:"-"`
 	// InterviewID is Incode's name for the session, or "" when the reply has none.
 	InterviewID string
