@@ -106,6 +106,9 @@ func TestCallerIsTheCustomer(t *testing.T) {
 			if resp.StatusCode != 500 || code(got) != "internal" || len(r.starter.got) != 0 {
 				t.Errorf("%s: got %d %s, %d calls", source, resp.StatusCode, resp.Body, len(r.starter.got))
 			}
+			if told, _ := r.logLine(t)["error"].(string); !strings.Contains(told, "holds no claims") {
+				t.Errorf("%s: the log tells the operator %q", source, told)
+			}
 		}
 		r := newRig(t)
 		r.config.RequireJWT = true
