@@ -19,16 +19,23 @@ mkdir -p "$build/node"
 cp $here/package.json $here/package-lock.json $here/client.ts $here/tsconfig.json "$build/node"
 npm ci --silent --prefix "$build/node"
 
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
-log=$build/run.log
-: >"$log"
-PORT=$port make run >>"$log" 2>&1 &
-program=$!
-trap 'pkill -INT -P "$program" || true' EXIT
-timeout 300 grep -q -m1 '  curl ' <(tail -n +1 -f --pid "$program" "$log") || { cat "$log"; exit 1; }
-
+# serve runs the function with these settings, in place of the one before.
+log=$build/run.log port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
 export OMNISTART_URL=http://localhost:$port OMNISTART_NODE=$build/node PYTHONDONTWRITEBYTECODE=1
+end() { [ -z "${program:-}" ] || { pkill -INT -P "$program" || true; wait "$program" || true; }; }
+trap end EXIT
+serve() {
+  end
+  : >"$log"
+  env PORT="$port" "$@" make run >>"$log" 2>&1 &
+  program=$!
+  timeout 300 grep -q -m1 '  curl ' <(tail -n +1 -f --pid "$program" "$log") || { cat "$log"; exit 1; }
+}
+
+serve
 "$build/python/bin/python" -m pytest -q -p no:cacheprovider $here
+
+serve JWT_ISSUER=https://login.example.com/ # which lets nobody in without claims: these are customer-7's
 cd "$build" # where it leaves its own files
 PYTHONPATH=$OLDPWD python/bin/schemathesis --config-file "$OLDPWD/$here/schemathesis.toml" run "$OLDPWD/functions/start/docs/openapi.json" \
-  --url "$OMNISTART_URL" --max-examples "${EXAMPLES:-200}"
+  --url "$OMNISTART_URL" --header 'Authorization: Bearer e30.eyJzdWIiOiJjdXN0b21lci03In0.x' --max-examples "${EXAMPLES:-200}"

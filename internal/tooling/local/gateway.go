@@ -28,6 +28,7 @@ type function struct {
 type gateway struct {
 	log *functionLog
 	out io.Writer
+	jwt bool // whether it wants claims, like an API with a JWT authorizer
 
 	serving  sync.RWMutex // held for reading while the function answers
 	function *function
@@ -41,6 +42,9 @@ type gateway struct {
 func (g *gateway) handler(ctx context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		event, err := apigateway.NewEvent(r, "POST /omni/start")
+		if err == nil && g.jwt && event.RequestContext.Authorizer == nil {
+			err = &apigateway.Error{Status: http.StatusUnauthorized, Message: "Unauthorized"}
+		}
 		if err != nil {
 			g.print("%d answered by API Gateway", apigateway.Refuse(w, err))
 			return

@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return fmt.Errorf("the function cannot start: %w", err)
 	}
-	gateway := &gateway{function: first, log: log, out: stdout}
+	gateway := &gateway{function: first, log: log, out: stdout, jwt: getenv("JWT_ISSUER") != ""}
 	defer gateway.close()
 	if len(build) > 0 {
 		changes, err := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))

@@ -115,6 +115,16 @@ func TestClaimsWithoutAnIdentityProvider(t *testing.T) {
 	}
 }
 
+func TestAnIssuerWantsClaims(t *testing.T) {
+	p := unread(t, map[string]string{"JWT_ISSUER": "https://login.example.com/"})
+	for claims, want := range map[string]int{"": 401, `{"sub":"customer-42"}`: 200} {
+		resp, text := p.do(t, "POST", "/omni/start", good, map[string]string{"Content-Type": "application/json", apigateway.ClaimsHeader: claims})
+		if resp.StatusCode != want {
+			t.Errorf("%q: %d %s, want %d", claims, resp.StatusCode, text, want)
+		}
+	}
+}
+
 func TestTheTypeOfAProblemLeadsToItsEntry(t *testing.T) {
 	p := unread(t, nil)
 	page, err := os.ReadFile(filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
