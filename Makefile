@@ -8,8 +8,8 @@ BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -buildvcs=false -
 .PHONY: run
 run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and Incode; CORS names the origins of your pages
 	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
-	@go build -o .build/local ./internal/tooling/local
-	@.build/local . .build/bootstrap env CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
+	@go build -o .build/run ./internal/tooling/run
+	@.build/run . .build/bootstrap env CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
 
 .PHONY: test
 test: ## run all tests, those of the compiled function among them
@@ -28,7 +28,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	done
 
 .PHONY: contract
-contract: ## hold the contract against the code, the template and the running function (needs Python 3 and npm)
+contract: ## check the contract against the code, the template and the running function (needs Python 3 and npm)
 	@internal/tooling/contract/check.sh
 
 .PHONY: mutate

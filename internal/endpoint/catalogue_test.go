@@ -34,7 +34,7 @@ const (
 var catalogue = []entry{
 	{invalidJSON, fmt.Sprintf("The body is not one well-formed JSON object: broken syntax, a repeated key, broken UTF-8, more than %d levels.", strictjson.MaxDepth), no, never, "Send what a JSON library writes."},
 	{configurationNotAllowed, "The flow is well-formed, but not on the operator's list.", no, never, "Ask the operator to add it to `AllowedConfigurationIds`."},
-	{customerMismatch, "The body names another customer than the access token, or the token names none that is valid.", no, never, "Leave `externalCustomerId` out. If it is, the operator must check `CustomerIdClaim`."},
+	{customerMismatch, "The body names another customer than the access token, or the token names none that is valid.", no, never, "Leave `externalCustomerId` out. If it already is, the operator must check `CustomerIdClaim`."},
 	{notFound, "Another path than `/omni/start`. Incode's sample servers have `/start`. Never on AWS, where API Gateway answers.", no, never, "Send a POST request to `/omni/start`."},
 	{methodNotAllowed, "Another method than POST: a GET must not start a session, since browsers and proxies repeat it. Never on AWS, where API Gateway answers.", no, never, "Send a POST request."},
 	{bodyTooLarge, fmt.Sprintf("The body has more than %d KiB.", maxBody>>10), no, never, "Send less in `customFields`."},
@@ -43,13 +43,13 @@ var catalogue = []entry{
 	{internal, "A defect of this service.", perhaps, risk, "Report the `requestId` to the operator."},
 	{serviceMisconfigured, "The secret with the API key is missing, forbidden, or holds no key.", no, "Yes, once the operator has corrected it.", "The operator runs `make set-key` or corrects the permissions; the log tells which."},
 	{incodeRejected, "Incode answered with a 4xx but 401, 403, 408 and 429.", no, never, "Check that the configuration exists in this Incode environment, demo or production."},
-	{incodeUnauthorized, "Incode refused the API key, and the secret holds no newer one.", no, "Yes, once the operator has stored a valid key.", "The operator runs `make set-key`."},
-	{incodeInvalidResponse, "Incode answered 2xx or 3xx without a usable token, or with an error that names a session.", perhaps, risk, "If it lasts, the operator checks `IncodeBaseUrl`."},
+	{incodeUnauthorized, "Incode refused the API key, and the secret holds no newer one.", no, "Yes, once the operator has stored a valid key.", "The operator runs `make set-key`, or corrects `IncodeBaseUrl`: key and URL must be of the same environment."},
+	{incodeInvalidResponse, "Incode answered 200 without a usable token, another status below 400, or an error that names a session.", perhaps, risk, "If it lasts, the operator checks `IncodeBaseUrl`."},
 	{incodeFailed, "Incode answered with a 5xx but 504.", perhaps, risk, "Ask Incode if it lasts."},
 	{outcomeUnknown, "The connection to Incode broke after the request had begun to leave.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
-	{secretUnavailable, "Secrets Manager was slow, throttled or not reached.", no, wait, "Nothing, unless it lasts."},
-	{incodeUnavailable, "Incode was provably not reached, or too little time was left to call it.", no, wait, "Nothing, unless it lasts."},
-	{incodeThrottled, fmt.Sprintf("Incode answered 429. `Retry-After` is what it asks for, %d to %d seconds.", secondsToWait(0), secondsToWait(24*time.Hour)), no, wait, "Agree on a higher limit with Incode, or lower `ThrottlingRate`."},
+	{secretUnavailable, "Secrets Manager was slow, throttled or not reached.", no, wait, "Nothing. If it lasts, the operator looks at `error` in the log."},
+	{incodeUnavailable, "Incode was provably not reached, or too little time was left to call it.", no, wait, "Nothing. If it lasts, the operator looks at `error` in the log."},
+	{incodeThrottled, fmt.Sprintf("Incode answered 429. `Retry-After` is what it asks for, %d to %d seconds.", secondsToWait(0), secondsToWait(24*time.Hour)), no, wait, "The operator agrees on a higher limit with Incode, or lowers `ThrottlingRate`."},
 	{incodeTimeout, "Incode gave no full answer in time, or answered 408 or 504.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
 }
 

@@ -187,6 +187,7 @@ OLD = {
     "any other field": ("POST", PATH, {"configurationId": FLOW, "apiKey": "x"}, {}),
     "all that Incode answers": ("POST", PATH, {"configurationId": FLOW}, {}),
     "200 with a null token": ("POST", PATH, {"configurationId": "bad1".rjust(24, "0")}, {}),
+    "`GET /onboarding-url`": ("GET", "/onboarding-url", None, {}),
 }
 ROWS = {before: told for before, _, told in table("| before | now | the old request is answered |") if told}
 

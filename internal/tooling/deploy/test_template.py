@@ -318,7 +318,7 @@ def test_the_readme_lists_the_parameters_with_their_defaults():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "README.md").read_text(), re.M))
     for name, parameter in SOURCE["Parameters"].items():
         default = parameter.get("Default")
-        want = "none: you must say" if default is None else "empty" if default == "" else f"`{default}`"
+        want = "none; required" if default is None else "empty" if default == "" else f"`{default}`"
         assert rows.pop(name, None) == want, name
 
 

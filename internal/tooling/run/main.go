@@ -1,6 +1,6 @@
 //go:build unix
 
-// Command local runs the function on a developer's machine as it runs in AWS,
+// Command run runs the function on a developer's machine as it runs in AWS,
 // without AWS and without an account at Incode: the compiled bootstrap is a
 // process of its own behind a Lambda Runtime API, requests to localhost reach
 // it as API Gateway events, and Secrets Manager and Incode are stand-ins.
@@ -51,7 +51,7 @@ func main() {
 // stdout, what the function prints to stderr.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	if len(args) < 2 {
-		return errors.New("usage: local PROJECT BOOTSTRAP [COMMAND THAT BUILDS IT]")
+		return errors.New("usage: run PROJECT BOOTSTRAP [COMMAND THAT BUILDS IT]")
 	}
 	project, bootstrap, build := args[0], args[1], args[2:]
 	ctx, stop := context.WithCancel(ctx)
@@ -206,14 +206,14 @@ func (r *rig) introduce(w io.Writer, port int, origins string) {
 		id = "YOUR_CONFIGURATION_ID"
 		fmt.Fprintf(w, "The function runs, and Incode is the real one at %s: every session counts.\n", r.realURL)
 	} else {
-		fmt.Fprintln(w, "The function runs, with stand-ins for Secrets Manager and Incode. With these configuration IDs Incode's goes wrong:")
+		fmt.Fprintln(w, "The function runs, with stand-ins for Secrets Manager and Incode. These configuration IDs make Incode's fail:")
 		for _, flow := range incodetest.Flows {
 			if flow.ID != incodetest.FlowID {
 				fmt.Fprintf(w, "  %s  %s\n", flow.ID, flow.Does)
 			}
 		}
 	}
-	fmt.Fprintf(w, "Problems are told at http://localhost:%d/problems/. Pages of these origins may call: %s. The header %s plays a customer.\n",
+	fmt.Fprintf(w, "Problems are explained at http://localhost:%d/problems/. Pages of these origins may call: %s. The header %s sets the caller's claims.\n",
 		port, cmp.Or(origins, "none"), apigateway.ClaimsHeader)
 	fmt.Fprintf(w, "Ctrl-C ends it. Try:\n\n  curl -s http://localhost:%d/omni/start -H 'Content-Type: application/json' "+
 		"-d '{\"configurationId\":\"%s\",\"externalCustomerId\":\"customer-42\"}'\n\n", port, id)
