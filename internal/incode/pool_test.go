@@ -196,8 +196,8 @@ func await(t *testing.T, so func() bool) {
 	}
 }
 
-// TestNothingBesideAnError counts what readNow has read when the peer is gone:
-// a byte would be taken for data.
+// TestNothingBesideAnError counts what readNow has read when the peer is gone, or
+// the connection: a byte would be taken for data.
 func TestNothingBesideAnError(t *testing.T) {
 	for want, linger := range map[error]int{io.EOF: 1, syscall.ECONNRESET: 0} {
 		c, peer, _ := rest(t)
@@ -214,6 +214,11 @@ func TestNothingBesideAnError(t *testing.T) {
 		if n != 0 || !errors.Is(err, want) {
 			t.Errorf("got %d, %v; want 0, %v", n, err, want)
 		}
+	}
+	c, _, _ := rest(t)
+	c.Close()
+	if n, err := readNow(c.wire.raw, make([]byte, 1)); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("of a connection that is closed: %d, %v", n, err)
 	}
 }
 
