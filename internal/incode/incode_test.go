@@ -191,12 +191,13 @@ func TestNoAnswerInTime(t *testing.T) {
 }
 
 func TestSwitchingProtocolsEndsTheCall(t *testing.T) {
-	c := clientOf(t, httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "anything")
 		w.WriteHeader(http.StatusSwitchingProtocols) // and the connection stays open
-	})))
-	_, err := c.Start(t.Context(), key, StartRequest{})
+	}))
+	t.Cleanup(server.Close)
+	_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{})
 	if e := failure(t, err); e.Outcome != InvalidReply || e.Status != 101 {
 		t.Errorf("got %v", e)
 	}
