@@ -88,7 +88,7 @@ func TestStartSendsWhatIncodeDocuments(t *testing.T) {
 		switch name {
 		case "Content-Type", "Content-Length", "Accept", "Accept-Encoding", "User-Agent", "Api-Version", "X-Api-Key":
 		default:
-			t.Errorf("unexpected header %s: an Idempotency-Key would make net/http replay", name)
+			t.Errorf("Incode is sent %s, which it does not ask for", name)
 		}
 	}
 }
