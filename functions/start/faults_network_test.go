@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,13 +221,11 @@ func restFaults(t *testing.T, m *matrix) {
 						t.Fatal(err)
 					}
 				}
-				w.each(func(p peer) {
-					rest := p.atRest()
-					happens(p)
-					if late[name] {
-						arrived(t, rest)
-					}
-				})
+				var rests []string
+				w.each(func(p peer) { rests = append(rests, p.atRest()); happens(p) })
+				if late[name] {
+					arrived(t, rests)
+				}
 				w.good(t, r)
 			}
 		})
@@ -240,8 +239,8 @@ func (p peer) atRest() string {
 	return fmt.Sprintf(" %s %s 01 00000000:00000000 ", hex(p.tcp.RemoteAddr()), hex(p.tcp.LocalAddr()))
 }
 
-// arrived waits until a connection is no longer at rest.
-func arrived(t *testing.T, rest string) {
+// arrived waits until none of these connections is at rest any more.
+func arrived(t *testing.T, rests []string) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
 		sockets, err := os.ReadFile("/proc/net/tcp")
@@ -251,7 +250,7 @@ func arrived(t *testing.T, rest string) {
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("it never arrived (%v)", err)
 		}
-		if !strings.Contains(string(sockets), rest) {
+		if !slices.ContainsFunc(rests, func(rest string) bool { return strings.Contains(string(sockets), rest) }) {
 			return
 		}
 	}

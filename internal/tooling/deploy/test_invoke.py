@@ -12,6 +12,7 @@ EVENTS = {
     "start-jwt": (200, None),
     "customer-mismatch": (403, "customer-mismatch"),
     "not-allowed": (403, "configuration-not-allowed"),
+    "payload-1.0": (500, "internal"),
 }
 ARCH = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
 
@@ -46,3 +47,4 @@ def test_event(name):
         assert set(body) == {"token"}
     else:
         assert body["type"] == f"/problems/{code}"
+        assert f'"Code":"{code}"' in result.stderr, "what the alarms watch"
