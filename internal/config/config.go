@@ -27,10 +27,10 @@ type Config struct {
 	RedirectHosts map[string]bool
 	// CustomerIDClaim names the JWT claim that is the external customer ID.
 	CustomerIDClaim string
-	// RequireJWT refuses every event without claims: callers show tokens of
-	// JWT_ISSUER, which API Gateway checks. Without it, such an event comes from a
-	// back end, which may name any customer.
-	RequireJWT bool
+	// RequireAuthorizer refuses every event that no authorizer of API Gateway has
+	// let in, as sam local, which has none, hands over. Such a caller may name any
+	// customer.
+	RequireAuthorizer bool
 	// ReturnInterviewID hands the interview ID out beside the token.
 	ReturnInterviewID bool
 	// IncodeTimeout bounds one call to Incode. It is cut further to what the
@@ -58,9 +58,9 @@ var (
 	host     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
 )
 
-// The bounds of the time for one call to Incode. Below the least, no call would
-// have the time that package incode wants left for a reply. The greatest is below
-// the 30 seconds after which an API Gateway HTTP API gives up on its integration.
+// The bounds of the time for one call to Incode. The least leaves room for a
+// handshake and a reply: less is a slip. The greatest is below the 30 seconds after
+// which an API Gateway HTTP API gives up on its integration.
 const (
 	minIncodeTimeout = time.Second
 	maxIncodeTimeout = 28 * time.Second
@@ -80,7 +80,6 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		SecretID:        getenv("INCODE_API_KEY_SECRET_ID"),
 		RedirectHosts:   map[string]bool{},
 		CustomerIDClaim: cmp.Or(getenv("CUSTOMER_ID_CLAIM"), "sub"),
-		RequireJWT:      getenv("JWT_ISSUER") != "",
 		IncodeTimeout:   10 * time.Second,
 	}
 
@@ -119,13 +118,14 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		fault("CUSTOMER_ID_CLAIM", "must not begin or end with white space")
 	}
 
-	switch getenv("RETURN_INTERVIEW_ID") {
-	case "", "false":
-	case "true":
-		c.ReturnInterviewID = true
-	default:
-		fault("RETURN_INTERVIEW_ID", "must be true or false")
+	flag := func(name string) bool {
+		v := getenv(name)
+		if v != "" && v != "true" && v != "false" {
+			fault(name, "must be true or false")
+		}
+		return v == "true"
 	}
+	c.RequireAuthorizer, c.ReturnInterviewID = flag("REQUIRE_AUTHORIZER"), flag("RETURN_INTERVIEW_ID")
 
 	if v := getenv("INCODE_TIMEOUT"); v != "" {
 		d, err := time.ParseDuration(v)

@@ -24,7 +24,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.CustomerIDClaim != "sub" || c.RequireJWT || c.ReturnInterviewID || c.IncodeTimeout != 10*time.Second || len(c.RedirectHosts) != 0 {
+	if c.CustomerIDClaim != "sub" || c.RequireAuthorizer || c.ReturnInterviewID || c.IncodeTimeout != 10*time.Second || len(c.RedirectHosts) != 0 {
 		t.Errorf("defaults differ from the contract: %+v", c)
 	}
 	if !c.Configurations.Allows(flow) || c.Configurations.Allows("000000000000000000000001") {
@@ -39,7 +39,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"ALLOWED_CONFIGURATION_IDS": " *, ",
 		"ALLOWED_REDIRECT_HOSTS":    "App.Example.com, localhost:8443,",
 		"CUSTOMER_ID_CLAIM":         "https://example.com/customer",
-		"JWT_ISSUER":                "https://login.example.com/",
+		"REQUIRE_AUTHORIZER":        "true",
 		"RETURN_INTERVIEW_ID":       "true",
 		"INCODE_TIMEOUT":            "2500ms",
 	}))
@@ -50,7 +50,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		c.IncodeBaseURL.String() != "https://saas-api.incodesmile.com" ||
 		!c.Configurations.Allows("000000000000000000000001") ||
 		!c.RedirectHosts["app.example.com"] || !c.RedirectHosts["localhost:8443"] || len(c.RedirectHosts) != 2 ||
-		c.CustomerIDClaim != "https://example.com/customer" || !c.RequireJWT || !c.ReturnInterviewID || c.IncodeTimeout != 2500*time.Millisecond {
+		c.CustomerIDClaim != "https://example.com/customer" || !c.RequireAuthorizer || !c.ReturnInterviewID || c.IncodeTimeout != 2500*time.Millisecond {
 		t.Errorf("not as set: %+v", c)
 	}
 }
@@ -83,8 +83,9 @@ func TestFaults(t *testing.T) {
 		{"redirect host with a wildcard", "ALLOWED_REDIRECT_HOSTS", "app.example.com, *.example.com", "entry 2 must be a host name without scheme or path"},
 		{"claim with white space", "CUSTOMER_ID_CLAIM", "sub ", "must not begin or end with white space"},
 		{"neither true nor false", "RETURN_INTERVIEW_ID", "yes", "must be true or false"},
+		{"True, as Python writes it", "REQUIRE_AUTHORIZER", "True", "must be true or false"},
 		{"timeout without a unit", "INCODE_TIMEOUT", "10", duration},
-		{"timeout too short for any reply", "INCODE_TIMEOUT", "999ms", duration},
+		{"timeout too short for a handshake and a reply", "INCODE_TIMEOUT", "999ms", duration},
 		{"timeout beyond API Gateway's", "INCODE_TIMEOUT", "28.000000001s", duration},
 		{"plain http to an address of the network", "INCODE_BASE_URL", "http://192.0.2.1", plain},
 	}
@@ -120,7 +121,7 @@ func TestPlainHTTPForStandIns(t *testing.T) {
 func TestAllFaultsAtOnceAndNoValueQuoted(t *testing.T) {
 	const canary = "canary value"
 	vars := map[string]string{}
-	names := []string{"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "ALLOWED_REDIRECT_HOSTS", "CUSTOMER_ID_CLAIM", "RETURN_INTERVIEW_ID", "INCODE_TIMEOUT"}
+	names := []string{"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "ALLOWED_REDIRECT_HOSTS", "CUSTOMER_ID_CLAIM", "REQUIRE_AUTHORIZER", "RETURN_INTERVIEW_ID", "INCODE_TIMEOUT"}
 	for _, n := range names {
 		vars[n] = canary + " "
 	}

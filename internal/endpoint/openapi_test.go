@@ -144,12 +144,12 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
-// Answers may gain members, which a client is to ignore. make contract wants no
-// others today.
+// Answers may gain members, which a client is to ignore. In the calls of
+// test_contract.py there are none today.
 
 func sessionSchema() object {
 	return object{"type": "object", "description": "A session that was started.", "required": []string{"token"}, "properties": object{
-		"token":       object{"type": "string", "pattern": "^[!-~]+$", "description": "For Incode's SDK. It is a secret of this session, and lives about 90 days."},
+		"token":       object{"type": "string", "pattern": "^[!-~]+$", "description": "For Incode's SDK. It is a secret of this session, and reportedly lives about 90 days."},
 		"interviewId": object{"type": "string", "description": "Incode's ID of the session. Present where the operator has set ReturnInterviewId."},
 	}}
 }
@@ -169,7 +169,7 @@ func problemSchema() object {
 			"title":     text,
 			"status":    object{"type": "integer", "minimum": 400, "maximum": 599},
 			"detail":    object{"type": "string", "description": "What the caller can do."},
-			"requestId": object{"type": "string", "description": "Tell it to the operator: it finds the log line."},
+			"requestId": object{"type": "string", "description": "Give it to the operator: it identifies the log line."},
 			"errors": object{"type": "array", "minItems": 1, "description": "Of validation-failed alone: every violation.", "items": object{
 				"type": "object", "required": []string{"pointer", "detail"},
 				"properties": object{"pointer": object{"type": "string", "description": "JSON Pointer (RFC 6901) into the body."}, "detail": text},
@@ -211,7 +211,7 @@ func responses() object {
 		codes[status] = append(codes[status], nil...)
 	}
 	for status, entries := range codes {
-		description, examples, content, headers := []string{}, object{}, object{}, object{}
+		description, examples, content, headers := []string{}, object{}, object{}, gatewayHeaders()
 		for _, e := range entries {
 			description = append(description, e.code+": "+e.happened)
 			examples[e.code] = object{"value": exampleOf(e.kind), "summary": e.title, "description": fmt.Sprintf(
@@ -235,10 +235,14 @@ func responses() object {
 	return all
 }
 
+func gatewayHeaders() object {
+	return object{"Apigw-Requestid": object{"description": "API Gateway's ID of the call: apiRequestId in the log.", "schema": object{"type": "string"}}}
+}
+
 // headersOf describes the headers of an answer. They are required where API
 // Gateway, which has others, never gives that status by itself.
 func headersOf(status int, answer response) object {
-	headers := object{"Apigw-Requestid": object{"description": "API Gateway's ID of the call: apiRequestId in the log.", "schema": object{"type": "string"}}}
+	headers := gatewayHeaders()
 	_, shared := gateway[status]
 	header := func(name, description string, schema object) {
 		headers[name] = object{"description": description, "schema": schema, "required": !shared}

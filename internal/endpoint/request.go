@@ -44,7 +44,7 @@ func isCustomerID(s string) bool { return len(s) <= maxCustomerID && customerID.
 var (
 	errEvent        = errors.New("the event is not of an API Gateway HTTP API")
 	errEventVersion = errors.New("the event's payload format is not 2.0")
-	errNoClaims     = errors.New("the event holds no claims, though callers have a JWT_ISSUER")
+	errUnauthorized = errors.New("no authorizer of API Gateway has let the event in, as REQUIRE_AUTHORIZER asks")
 )
 
 // httpEvent is what the contract needs of an API Gateway HTTP API event: the
@@ -62,6 +62,7 @@ type httpEvent struct {
 		HTTP             struct{ Method string }
 		Authorizer       struct {
 			JWT *struct{ Claims map[string]string }
+			IAM *struct{}
 		}
 	}
 	Body            text
@@ -111,15 +112,15 @@ func (e *Endpoint) startRequest(ev *httpEvent) (incode.StartRequest, error) {
 	}
 	// The caller of a JWT-authorized request is the customer. Without a JWT the
 	// caller is a back end, known by its AWS identity, which speaks for many.
-	switch jwt := ev.RequestContext.Authorizer.JWT; {
-	case jwt != nil:
-		id := jwt.Claims[e.config.CustomerIDClaim]
+	switch by := ev.RequestContext.Authorizer; {
+	case by.JWT != nil:
+		id := by.JWT.Claims[e.config.CustomerIDClaim]
 		if !isCustomerID(id) || r.ExternalCustomerID != "" && r.ExternalCustomerID != id {
 			return incode.StartRequest{}, &refusal{kind: customerMismatch}
 		}
 		r.ExternalCustomerID = id
-	case e.config.RequireJWT: // the route has lost its authorizer
-		return incode.StartRequest{}, errNoClaims
+	case by.IAM == nil && e.config.RequireAuthorizer: // the route has lost its own
+		return incode.StartRequest{}, errUnauthorized
 	}
 	return r, nil
 }

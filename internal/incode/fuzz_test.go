@@ -84,6 +84,9 @@ func FuzzReply(f *testing.F) {
 		if kept == p.closed || kept && c.pool.idle[0].quiet() && p.reply.Len() > 0 {
 			t.Fatalf("kept: %t, closed: %t, unread: %d", kept, p.closed, p.reply.Len())
 		}
+		if kept && len(afterReply(data)) > 0 {
+			t.Fatalf("kept with %q in it", afterReply(data))
+		}
 		// A reply that is cut off never has another token.
 		if part, _, _ := exchange(t, data[:min(int(cut), len(data))]); part.Token != "" && session.Token != "" && part.Token != session.Token {
 			t.Fatalf("token %q after %d bytes, %q after all", part.Token, cut, session.Token)
@@ -140,6 +143,22 @@ func (s socket) Read(func(uintptr) bool) error {
 		return errors.New("something has arrived")
 	}
 	return os.ErrDeadlineExceeded
+}
+
+// afterReply returns what follows the first final reply.
+func afterReply(data []byte) []byte {
+	r := bufio.NewReader(bytes.NewReader(data))
+	for {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return nil
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode/100 != 1 {
+			rest, _ := io.ReadAll(r)
+			return rest
+		}
+	}
 }
 
 // patientToken returns the token of a well-formed reply as net/http alone reads

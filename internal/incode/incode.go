@@ -119,8 +119,9 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Ses
 	case err != nil && (reply.status == 0 || reply.status == http.StatusOK):
 		return Session{}, broken(err)
 	}
-	// What names a session has not been refused, whatever its status says.
-	if s, _ := decode(reply.body); s != (Session{}) {
+	// What tells of a session is no refusal, whatever its status says.
+	if bytes.Contains(reply.body, []byte(`"token"`)) || bytes.Contains(reply.body, []byte(`"interviewId"`)) {
+		s, _ := decode(reply.body)
 		return Session{InterviewID: s.InterviewID}, &Error{Outcome: InvalidReply, Status: reply.status}
 	}
 	return Session{}, refused(reply, time.Now())
@@ -197,14 +198,14 @@ const (
 	Unauthorized Outcome = "Incode refused the API key"
 	// Throttled is a 429.
 	Throttled Outcome = "Incode throttled the request"
-	// Rejected is any other 4xx but 408.
+	// Rejected is any other 4xx, 408 apart.
 	Rejected Outcome = "Incode rejected the request"
-	// Failed is a 5xx but 504.
+	// Failed is a 5xx other than 504.
 	Failed Outcome = "Incode failed"
 	// TimedOut is no full answer in time, or a 408 or 504.
 	TimedOut Outcome = "Incode did not answer in time"
-	// InvalidReply is a 200 without a usable token, a 1xx, 201.. or 3xx, or an
-	// error that names a session.
+	// InvalidReply is a 200 without a usable token, another status below 400, or an
+	// error that tells of a session.
 	InvalidReply Outcome = "Incode's reply is invalid"
 	// Unknown is what broke off after the request had begun to leave.
 	Unknown Outcome = "the outcome is unknown"

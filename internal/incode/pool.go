@@ -115,9 +115,9 @@ type conn struct {
 	used     time.Time // by the wall clock, as the other stands still while Lambda freezes the process
 }
 
-// Close ends the connection without TLS's farewell, which HTTP does not need:
+// Close ends the connection without TLS's farewell, which RFC 9112, 9.8, asks for:
 // crypto/tls would wait up to 5 s for a peer that takes nothing, beyond any
-// deadline.
+// deadline. A reply is whole by its own framing, and so is a request.
 func (c *conn) Close() error { return c.wire.Close() }
 
 // quiet reports whether the connection may serve a request: it is young, and

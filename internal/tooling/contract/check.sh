@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Holds the contract against the code, the template and the running function: by Schemathesis, and by clients that
+# Checks the contract against the code, the template and the running function: by Schemathesis, and by clients that
 # well-known generators make of it. Needs Go, Python 3, Node.js and npm; installs the rest, pinned, into .build/contract.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -35,7 +35,7 @@ serve() {
 serve
 "$build/python/bin/python" -m pytest -q -p no:cacheprovider $here
 
-serve JWT_ISSUER=https://login.example.com/ # which lets nobody in without claims: these are customer-7's
+serve REQUIRE_AUTHORIZER=true # which lets nobody in without claims: these are customer-7's
 cd "$build" # where it leaves its own files
 PYTHONPATH=$OLDPWD python/bin/schemathesis --config-file "$OLDPWD/$here/schemathesis.toml" run "$OLDPWD/functions/start/docs/openapi.json" \
   --url "$OMNISTART_URL" --header 'Authorization: Bearer e30.eyJzdWIiOiJjdXN0b21lci03In0.x' --max-examples "${EXAMPLES:-200}"

@@ -58,11 +58,12 @@ def documented(status, headers, body):
     ours = "type" in body or "token" in body  # or API Gateway's own
     schema = "Session" if "token" in body else "Problem" if ours else "Message"
     assert body.keys() <= CONTRACT["components"]["schemas"][schema]["properties"].keys(), "a member that no client knows of"
+    assert all(violation.keys() == {"pointer", "detail"} for violation in body.get("errors", []))
     for name, header in response["headers"].items():
         value = headers[name]
         if value is not None:
             valid(int(value) if header["schema"].get("type") == "integer" else value, header["schema"])
-        # WWW-Authenticate is API Gateway's, and what it refuses by itself has no event here.
+        # WWW-Authenticate is API Gateway's; what it refuses by itself has no ID here.
         assert value is not None or not ours or name == "WWW-Authenticate", name
     assert ours or status != 401 or headers["WWW-Authenticate"]
 

@@ -58,7 +58,6 @@ CHANGES = {
     "IncodeApiKeySecretArn": SECRET,
     "AllowedRedirectHosts": "app.example.com",
     "ReturnInterviewId": "true",
-    "JwtIssuer": "https://login.example.com/",
     "CustomerIdClaim": "email",
     "Architecture": "x86_64",
     "ApplicationLogLevel": "DEBUG",
@@ -71,8 +70,7 @@ def test_a_changed_parameter_of_the_function_makes_a_version_that_the_alias_move
     named = set(re.findall(r"'Ref': '(\w+)'", str([function[k] for k in ("Architectures", "Environment", "LoggingConfig")])))
     conditions = {"CreateSecret": "IncodeApiKeySecretArn"}
     assert (named & set(SOURCE["Parameters"])) | set(conditions.values()) == set(CHANGES)
-    needed = {"JwtIssuer": {"JwtAudience": "omnistart"}}
-    versions = {name: set(Stack(**{**IDS, name: value, **needed.get(name, {})}).of_type("AWS::Lambda::Version")) for name, value in CHANGES.items()}
+    versions = {name: set(Stack(**{**IDS, name: value}).of_type("AWS::Lambda::Version")) for name, value in CHANGES.items()}
     versions["nothing"] = set(plain.of_type("AWS::Lambda::Version"))
     assert len(set().union(*versions.values())) == len(versions), versions
     assert set(Stack(**IDS).of_type("AWS::Lambda::Version")) == versions["nothing"], "the same again is no change"
@@ -85,9 +83,8 @@ def test_a_warning_ends_the_import_of_the_api_and_none_is_known(stack):
     assert all(server["url"] for server in body.get("servers", []))
 
 
-def test_claims_are_required_where_a_jwt_is(stack):
-    variables = stack.one("AWS::Lambda::Function")["Environment"]["Variables"]
-    assert variables["JWT_ISSUER"] == stack.parameters["JwtIssuer"]
+def test_the_function_wants_an_authorizer(stack):
+    assert stack.one("AWS::Lambda::Function")["Environment"]["Variables"]["REQUIRE_AUTHORIZER"] == "true"
 
 
 def test_calls_are_traced(plain):
@@ -103,7 +100,7 @@ def test_calls_are_traced(plain):
 def test_over_five_percent_of_server_errors_ring(plain, minutes, rings):
     alarm = plain.resources["ServerErrors"]["Properties"]
     (expression,) = [m["Expression"] for m in alarm["Metrics"] if "Expression" in m]
-    # Of a minute without calls there is no data, which does not breach.
+    # Of a minute without calls there is no data, which does not breach (CloudWatch then looks further back than here).
     shares = [eval(expression, {"calls": calls, "errors": errors}) for calls, errors in minutes if calls]  # noqa: S307
     assert alarm["ComparisonOperator"] == "GreaterThanThreshold" and alarm["TreatMissingData"] == "notBreaching"
     assert alarm["EvaluationPeriods"] == len(minutes)
@@ -195,7 +192,7 @@ def test_every_variable_that_the_code_reads_is_declared_and_no_other(stack):
     read = set()
     for file in [*ROOT.glob("functions/**/*.go"), *ROOT.glob("internal/config/*.go")]:
         if not file.name.endswith("_test.go"):
-            read |= set(re.findall(r'(?:[gG]etenv|LookupEnv)\("(\w+)"', file.read_text()))
+            read |= set(re.findall(r'(?:[gG]etenv|LookupEnv|flag)\("(\w+)"', file.read_text()))
     assert len(read) > 5, "the pattern no longer finds what the code reads"
     by_others = {
         "GOMAXPROCS",  # Go's scheduler

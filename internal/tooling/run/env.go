@@ -33,7 +33,7 @@ func functionEnv(getenv func(string) string, secretsURL, incodeURL, allowed stri
 		"ALLOWED_CONFIGURATION_IDS": allowed,
 		"ALLOWED_REDIRECT_HOSTS":    "app.example.com", // of the contract's example
 		"CUSTOMER_ID_CLAIM":         "",
-		"JWT_ISSUER":                "",
+		"REQUIRE_AUTHORIZER":        "",
 		"RETURN_INTERVIEW_ID":       "",
 		"INCODE_TIMEOUT":            "",
 	}

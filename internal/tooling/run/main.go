@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
-	// A page may play any customer, which the template's rules are not for.
+	// Here a page may play any customer; on AWS it may not.
 	cors.AllowHeaders = append(cors.AllowHeaders, strings.ToLower(apigateway.ClaimsHeader))
 	port := cmp.Or(getenv("PORT"), "3000")
 	listener, err := net.Listen("tcp", net.JoinHostPort("localhost", port))
@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return fmt.Errorf("the function cannot start: %w", err)
 	}
-	gateway := &gateway{function: first, log: log, out: stdout, jwt: getenv("JWT_ISSUER") != ""}
+	gateway := &gateway{function: first, log: log, out: stdout, jwt: getenv("REQUIRE_AUTHORIZER") == "true"}
 	defer gateway.close()
 	if len(build) > 0 {
 		changes, err := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))

@@ -115,8 +115,8 @@ func TestClaimsWithoutAnIdentityProvider(t *testing.T) {
 	}
 }
 
-func TestAnIssuerWantsClaims(t *testing.T) {
-	p := unread(t, map[string]string{"JWT_ISSUER": "https://login.example.com/"})
+func TestAnAuthorizerWantsClaims(t *testing.T) {
+	p := unread(t, map[string]string{"REQUIRE_AUTHORIZER": "true"})
 	for claims, want := range map[string]int{"": 401, `{"sub":"customer-42"}`: 200} {
 		resp, text := p.do(t, "POST", "/omni/start", good, map[string]string{"Content-Type": "application/json", apigateway.ClaimsHeader: claims})
 		if resp.StatusCode != want {
