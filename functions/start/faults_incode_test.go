@@ -81,6 +81,7 @@ func statusFaults() (faults []fault) {
 			text(code+" with JSON", reply(s.status, "", `{"timestamp":1,"status":4009,"error":"canary","message":"eyJcanary"}`), s.want),
 			text(code+" with a token", reply(s.status, "", `{"token":"eyJcanary"}`), invalidResponse),
 			text(code+" with a broken token", reply(s.status, "", `{"token":"eyJ canary"`), invalidResponse),
+			text(code+" with neither", reply(s.status, "", `{"token" : null,"interviewId":"","message":"no \"token\": canary"}`), s.want),
 			text(code+" with an interview ID", reply(s.status, "", `{"interviewId":"6a1"}`), invalidResponse),
 			text(code+" with HTML", reply(s.status, "Content-Type: text/html\r\n", "<title>canary</title>"), s.want),
 			text(code+" without a body", reply(s.status, "", ""), s.want),

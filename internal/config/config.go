@@ -69,7 +69,8 @@ const (
 // FromEnv reads the environment through getenv, which has the signature of
 // [os.Getenv]. An empty variable counts as unset: AWS SAM hands over an
 // undefined optional parameter as "". The error joins every fault found and
-// quotes no value, since it is reported to the log.
+// quotes no value, since it is reported to the log; what stands beside it is of no
+// use.
 func FromEnv(getenv func(string) string) (Config, error) {
 	var faults []error
 	fault := func(name, format string, args ...any) {
@@ -135,10 +136,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		c.IncodeTimeout = d
 	}
 
-	if len(faults) > 0 {
-		return Config{}, errors.Join(faults...)
-	}
-	return c, nil
+	return c, errors.Join(faults...)
 }
 
 // list splits a comma-separated value; white space around an entry and a

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,11 @@ const (
 const leastWait = 100 * time.Millisecond
 
 var errTooLate = errors.New("too little time is left for a reply")
+
+// session matches the body of an error that tells of a session, which is then no
+// refusal, whatever its status says. The body may be broken or cut off. null and
+// "" tell of none: taken for one, they would keep a new key from being tried.
+var session = regexp.MustCompile(`"(token|interviewId)"\s*:\s*("[^"]|[^"n\s])`)
 
 // StartRequest is the body of POST /omni/start. Incode publishes no limits for
 // the fields; the caller validates them.
@@ -119,8 +125,7 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Ses
 	case err != nil && (reply.status == 0 || reply.status == http.StatusOK):
 		return Session{}, broken(err)
 	}
-	// What tells of a session is no refusal, whatever its status says.
-	if bytes.Contains(reply.body, []byte(`"token"`)) || bytes.Contains(reply.body, []byte(`"interviewId"`)) {
+	if session.Match(reply.body) {
 		s, _ := decode(reply.body)
 		return Session{InterviewID: s.InterviewID}, &Error{Outcome: InvalidReply, Status: reply.status}
 	}
