@@ -32,6 +32,14 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// TestFalseIsNoFault stands for the template, which says false where nothing is on.
+func TestFalseIsNoFault(t *testing.T) {
+	c, err := FromEnv(env(map[string]string{"REQUIRE_AUTHORIZER": "false", "RETURN_INTERVIEW_ID": "false"}))
+	if err != nil || c.RequireAuthorizer || c.ReturnInterviewID {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestEveryVariableIsRead(t *testing.T) {
 	c, err := FromEnv(env(map[string]string{
 		"INCODE_API_KEY_SECRET_ID":  "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode/api-key-AbCdEf",
