@@ -13,7 +13,7 @@ run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and In
 
 .PHONY: test
 test: ## run all tests, those of the compiled function among them
-	go test -race -timeout 100s ./...
+	go test -race -timeout 5m ./...
 
 FUZZTIME ?= 30s
 
