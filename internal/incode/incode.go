@@ -32,10 +32,10 @@ const leastWait = 100 * time.Millisecond
 
 var errTooLate = errors.New("too little time is left for a reply")
 
-// session matches the body of an error that tells of a session, which is then no
+// tellsOfSession matches the body of an error that tells of a session, which is then no
 // refusal, whatever its status says. The body may be broken or cut off. null and
 // "" tell of none: taken for one, they would keep a new key from being tried.
-var session = regexp.MustCompile(`"(token|interviewId)"\s*:\s*("[^"]|[^"n\s])`)
+var tellsOfSession = regexp.MustCompile(`"(token|interviewId)"\s*:\s*("[^"]|[^"n\s])`)
 
 // StartRequest is the body of POST /omni/start. Incode publishes no limits for
 // the fields; the caller validates them.
@@ -125,7 +125,7 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, r StartRequest) (Ses
 	case err != nil && (reply.status == 0 || reply.status == http.StatusOK):
 		return Session{}, broken(err)
 	}
-	if session.Match(reply.body) {
+	if tellsOfSession.Match(reply.body) {
 		s, _ := decode(reply.body)
 		return Session{InterviewID: s.InterviewID}, &Error{Outcome: InvalidReply, Status: reply.status}
 	}

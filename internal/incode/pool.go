@@ -117,7 +117,7 @@ type conn struct {
 
 // Close ends the connection without TLS's farewell, which RFC 9112, 9.8, asks for:
 // crypto/tls would wait up to 5 s for a peer that takes nothing, beyond any
-// deadline. A reply is whole by its own framing, and so is a request.
+// deadline. The peer needs none to know where a request ends: that has a length.
 func (c *conn) Close() error { return c.wire.Close() }
 
 // quiet reports whether the connection may serve a request: it is young, and
