@@ -155,6 +155,8 @@ def check_parameter(name, declared, value):
         raise Rejected(f"{name} must be one of {declared['AllowedValues']}")
     if "AllowedPattern" in declared and not re.fullmatch(declared["AllowedPattern"], str(value)):
         raise Rejected(f"{name} {declared['ConstraintDescription']}")
+    if len(str(value)) > declared.get("MaxLength", 4096):
+        raise Rejected(f"{name} must have at most {declared['MaxLength']} characters")
     if "MinValue" in declared and float(value) < declared["MinValue"]:
         raise Rejected(f"{name} must be at least {declared['MinValue']}")
 
