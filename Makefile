@@ -2,7 +2,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 # The function as it is deployed: static, stripped, without the old RPC mode and without HTTP/2, which it must not speak to Incode.
-# Without the commit, too: sam deploy --guided writes to samconfig.toml, and a changed tree would make another binary of the same code.
+# Without the commit, too: samconfig.toml is filled in, and a changed tree would make another binary of the same code.
 BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: run
@@ -68,10 +68,11 @@ export CORS ?= http://localhost:8080
 FLOW ?= 6245f1e0c8d4b2a39e7f1c05
 BODY ?= {"configurationId":"$(FLOW)"}
 
-# config reads one setting of ENV from samconfig.toml, where sam deploy --guided keeps its answers.
+# config reads one setting of ENV from samconfig.toml, parameters reads the parameters of the template.
 section = awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml
-config = $(shell $(section) | sed -n 's/^$(1) *= *"\([A-Za-z0-9_-]*\)".*/\1/p' | head -n 1)
-architecture = $(shell $(section) | sed -n 's/^parameter_overrides.*[" ]Architecture=[\\"]*\([a-z0-9_]*\).*/\1/p' | head -n 1)
+config = $(shell $(section) | sed -n 's/^$(1) *= *"\([A-Za-z0-9_./-]*\)".*/\1/p' | head -n 1)
+parameters = awk -v env='$(ENV)' -f internal/tooling/deploy/overrides.awk
+architecture = $(shell $(parameters) samconfig.toml | sed -n 's/^Architecture=//p')
 
 # SAM does not tell make for which processor to build, so both read the same line, or have the same default.
 DEPLOYED_ARCH = $(or $(architecture),arm64)
@@ -80,10 +81,14 @@ ARCH ?= $(DEPLOYED_ARCH)
 BOOTSTRAP = .aws-sam/build/StartFunction/bootstrap
 
 AWS = aws $(addprefix --region ,$(call config,region))
+region = $(or $(call config,region),$${AWS_REGION:-$${AWS_DEFAULT_REGION:-$$(aws configure get region)}})
 output = $(AWS) cloudformation describe-stacks --stack-name '$(call config,stack_name)' --output text --query "Stacks[0].Outputs[?OutputKey=='$(1)'].OutputValue"
 
-need-sam = @command -v sam >/dev/null || { echo 'sam is missing: pip install aws-sam-cli' >&2; exit 1; }
-need-aws = @command -v aws >/dev/null || { echo 'aws is missing: pip install awscli' >&2; exit 1; }
+AWS_CLI_2 = https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html
+
+# pipx, since Debian and Homebrew forbid pip to install outside of a virtual environment.
+need-sam = @command -v sam >/dev/null || { echo 'sam is missing: pipx install aws-sam-cli' >&2; exit 1; }
+need-aws = @command -v aws >/dev/null || { echo 'aws is missing: pipx install awscli, or $(AWS_CLI_2)' >&2; exit 1; }
 need-docker = @command -v docker >/dev/null || { echo 'docker is missing: install Docker Engine or Docker Desktop' >&2; exit 1; }; \
 	docker info >/dev/null 2>&1 || { echo 'docker answers nothing: start Docker Engine or Docker Desktop' >&2; exit 1; }
 
@@ -119,11 +124,30 @@ local: ## serve the function in a container under sam local on localhost:3000 (P
 	sam local start-api --config-env local --port $(PORT) $$offline $(LOCAL_FLAGS) \
 		--parameter-overrides Architecture=$(HOST_ARCH) AllowedConfigurationIds=from-env-vars CorsOrigins=$(CORS)
 
+.PHONY: filled-in
+filled-in:
+	@$(parameters) check=1 samconfig.toml
+
 .PHONY: deploy
-deploy: build ## deploy to ENV
+deploy: filled-in build ## deploy to ENV
 	@go version -m $(BOOTSTRAP) | grep -q 'GOARCH=$(if $(filter x86_64,$(DEPLOYED_ARCH)),amd64,$(DEPLOYED_ARCH))$$' || \
 		{ echo 'samconfig.toml deploys $(DEPLOYED_ARCH), the binary is for $(ARCH): put Architecture=$(ARCH) into parameter_overrides of $(ENV)' >&2; exit 1; }
 	sam deploy --config-env $(ENV)
+
+BUCKET = $(or $(addprefix --s3-bucket ,$(call config,s3_bucket)),--resolve-s3)
+PACKAGED = .aws-sam/packaged.yaml
+
+# The checksum gives a changed template a new address, so that Terraform and CDK see the change. Only the address goes to
+# standard output.
+.PHONY: package
+package: ## upload template and code to the bucket of make deploy, and print the template's address
+	$(need-aws)
+	@$(MAKE) --no-print-directory build >&2
+	@sam package $(addprefix --region ,$(call config,region)) $(BUCKET) --s3-prefix '$(call config,s3_prefix)' \
+		--output-template-file $(PACKAGED) >&2
+	@code=$$(sed -n 's|^ *CodeUri: s3://||p' $(PACKAGED)) && \
+	template=$${code%/*}/$$(cksum <$(PACKAGED) | cut -d ' ' -f 1).template && \
+	$(AWS) s3 cp --only-show-errors $(PACKAGED) "s3://$$template" && echo "https://s3.$(region).amazonaws.com/$$template"
 
 .PHONY: set-key
 set-key: ## store Incode's API key, read from standard input, in the secret of ENV
@@ -143,9 +167,13 @@ call: ## start a session at ENV (FLOW=<configuration ID>; TOKEN=<access token> f
 		[ -n "$$TOKEN" ] || { echo 'TOKEN is missing: export TOKEN=<access token>' >&2; exit 1; }; \
 		auth="header = \"Authorization: Bearer $$TOKEN\""; \
 	else \
-		eval "$$($(AWS) configure export-credentials --format env)" && [ -n "$$AWS_ACCESS_KEY_ID" ] || exit 1; \
-		region=$(or $(call config,region),$${AWS_REGION:-$${AWS_DEFAULT_REGION:-$$(aws configure get region)}}); \
-		auth=$$(printf '%s\n' "aws-sigv4 = \"aws:amz:$$region:execute-api\"" "user = \"$$AWS_ACCESS_KEY_ID:$$AWS_SECRET_ACCESS_KEY\"" \
+		if [ -z "$$AWS_ACCESS_KEY_ID" ]; then \
+			case $$(aws --version 2>&1) in aws-cli/1.*) \
+				echo 'make call needs AWS CLI version 2, or the credentials in AWS_ACCESS_KEY_ID and so on: $(AWS_CLI_2)' >&2; exit 1;; \
+			esac; \
+			keys=$$($(AWS) configure export-credentials --format env) && eval "$$keys" || exit 1; \
+		fi; \
+		auth=$$(printf '%s\n' "aws-sigv4 = \"aws:amz:$(region):execute-api\"" "user = \"$$AWS_ACCESS_KEY_ID:$$AWS_SECRET_ACCESS_KEY\"" \
 			$${AWS_SESSION_TOKEN:+"header = \"X-Amz-Security-Token: $$AWS_SESSION_TOKEN\""}); \
 	fi; \
 	printf '%s\n' "$$auth" | curl -sS --fail-with-body --config - -H 'Content-Type: application/json' -d '$(BODY)' "$$url" && echo

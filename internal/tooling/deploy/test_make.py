@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import http.server
+import io
 import json
 import re
+import shutil
 import struct
 import subprocess
 import threading
@@ -16,15 +18,21 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from samcli.cli.types import CfnParameterOverridesType
+from samcli.lib.config.samconfig import SamConfig
+from samcli.yamlhelper import yaml_parse
 from samlocal import ENV, FLOW, ROOT, Process, free_port, readme_code
-from stack import SOURCE
+from stack import SOURCE, Stack
 
+HERE = ROOT / "internal/tooling/deploy"
+SAMCONFIG = (ROOT / "samconfig.toml").read_text()
+BUCKET = "packages.example"
 MACHINES = {"x86_64": 62, "arm64": 183}  # e_machine of ELF
 BOOTSTRAP = ROOT / ".aws-sam/build/StartFunction/bootstrap"
 
 
 def make(*arguments, **options):
-    return subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, **({"env": ENV, "capture_output": True, "text": True} | options))
+    return subprocess.run(["make", "--no-print-directory", *arguments], **({"cwd": ROOT, "env": ENV, "capture_output": True, "text": True} | options))
 
 
 @pytest.mark.parametrize("arch", [None, *MACHINES])
@@ -38,13 +46,117 @@ def test_the_binary_is_for_the_processor_of_the_template(arch):
     assert [p.name for p in BOOTSTRAP.parent.iterdir()] == ["bootstrap"]
 
 
-def test_a_binary_for_another_processor_is_not_deployed():
-    refused = make("deploy", "ENV=staging", "ARCH=x86_64")
+@pytest.fixture(scope="module")
+def filled_in(tmp_path_factory):
+    """A copy of the project whose samconfig.toml is filled in, with a bucket of its own: moto cannot make SAM CLI's."""
+    copy = tmp_path_factory.mktemp("copy") / "omnistart"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".build", ".aws-sam", "node_modules"))
+    text = SAMCONFIG.replace('"AllowedConfigurationIds="', f'"AllowedConfigurationIds={FLOW}"')
+    (copy / "samconfig.toml").write_text(text.replace("resolve_s3 = true", f's3_bucket = "{BUCKET}"'))
+    return copy
+
+
+def test_a_binary_for_another_processor_is_not_deployed(filled_in):
+    refused = make("deploy", "ENV=staging", "ARCH=x86_64", cwd=filled_in)
     assert refused.returncode != 0
     assert "samconfig.toml deploys arm64, the binary is for x86_64" in refused.stderr
 
 
-@pytest.mark.parametrize(("target", "tool"), [("build", "sam"), ("validate", "sam"), ("local", "docker"), ("call", "aws"), ("set-key", "aws"), ("logs", "sam"), ("delete", "sam")])
+def test_what_is_filled_in_is_deployed(filled_in, tmp_path):
+    (tmp_path / "sam").write_text('#!/bin/sh\nif [ "$1" = deploy ]; then echo "deployed with $*"; else exec ' + shutil.which("sam") + ' "$@"; fi\n')
+    (tmp_path / "sam").chmod(0o755)
+    deployed = make("deploy", "ENV=staging", cwd=filled_in, env=ENV | {"PATH": f"{tmp_path}:{ENV['PATH']}"})
+    assert deployed.returncode == 0 and "deployed with deploy --config-env staging" in deployed.stdout, deployed.stderr
+
+
+def sections(text):
+    return re.findall(r"^\[(\w+)\.deploy\.parameters\]", text, re.M)
+
+
+@pytest.mark.parametrize("env", sections(SAMCONFIG))
+def test_make_deploy_asks_for_the_flows_first(env):
+    refused = make("deploy", f"ENV={env}")
+    (line,) = [line for line in refused.stderr.splitlines() if not line.startswith("make: ***")]
+    where = SAMCONFIG[: SAMCONFIG.index('"AllowedConfigurationIds="', SAMCONFIG.index(f"[{env}.deploy."))].count("\n") + 1
+    assert refused.returncode != 0
+    assert line == f"samconfig.toml:{where}: AllowedConfigurationIds is empty. Enter the IDs of your flows."
+
+
+def parameters_by_sam(path, env):
+    """The parameters of the template, as SAM CLI reads them from a section."""
+    settings = SamConfig(path.parent, path.name).get_all(["deploy"], "parameters", env)
+    return CfnParameterOverridesType().convert(settings["parameter_overrides"], None, None)
+
+
+@pytest.mark.parametrize("env", sections(SAMCONFIG))
+def test_every_line_of_the_form_is_accepted_once_it_is_filled_in(env, tmp_path):
+    path = tmp_path / "samconfig.toml"
+    text = SAMCONFIG.replace('"AllowedConfigurationIds="', f'"AllowedConfigurationIds={FLOW}"')
+    path.write_text(re.sub(r'^  # ("\w+=)', r"  \1", text, flags=re.M))
+    parameters = parameters_by_sam(path, env)
+    assert {"AllowedConfigurationIds", "JwtIssuer", "JwtAudience", "CorsOrigins"} <= set(parameters)
+    Stack(**parameters)
+    assert parameters_by_make(path, env) == (0, [f"{k}={v}" for k, v in parameters.items()])
+    assert parameters_by_make(path, env, "check=1") == (0, [])
+
+
+@pytest.mark.parametrize("env", sections(SAMCONFIG))
+def test_the_package_of_a_section_keeps_its_key(env):
+    # SAM makes a new version when the package's key changes, and Lambda refuses a version of the same code.
+    settings = SamConfig(ROOT).get_all(["deploy"], "parameters", env)
+    stack = SamConfig(ROOT).get_all(["global"], "parameters", env)["stack_name"]
+    assert settings["s3_prefix"] == stack and settings["resolve_s3"] is True
+
+
+def parameters_by_make(path, env, *arguments):
+    result = subprocess.run(["awk", "-v", f"env={env}", "-f", HERE / "overrides.awk", *arguments, path.name], cwd=path.parent, capture_output=True, text=True)
+    return result.returncode, (result.stdout + result.stderr).splitlines()
+
+
+ORIGINS = "https://a.example.com,https://b.example.com"
+# As SAM CLI writes its answers, empty ones among them.
+GUIDED = f'parameter_overrides = "AllowedConfigurationIds=\\"{FLOW}\\" JwtIssuer=\\"\\" CorsOrigins=\\"{ORIGINS}\\" Architecture=\\"x86_64\\""'
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (GUIDED, [f"AllowedConfigurationIds={FLOW}", "JwtIssuer=", f"CorsOrigins={ORIGINS}", "Architecture=x86_64"]),
+        (f'parameter_overrides = "AllowedConfigurationIds={FLOW} Architecture=x86_64"', [f"AllowedConfigurationIds={FLOW}", "Architecture=x86_64"]),
+        (f'parameter_overrides = ["AllowedConfigurationIds={FLOW}", "Architecture=x86_64"] # "A=b"', [f"AllowedConfigurationIds={FLOW}", "Architecture=x86_64"]),
+        (f"parameter_overrides = [\n  'AllowedConfigurationIds={FLOW}', # ], \"A=b\"\n  # \"JwtIssuer=x\",\n\n  \"Architecture=x86_64\"\n]\nother = [\"C=d\"]", [f"AllowedConfigurationIds={FLOW}", "Architecture=x86_64"]),
+        ('parameter_overrides = ["AllowedConfigurationIds=*"]', ["AllowedConfigurationIds=*"]),
+    ],
+    ids=["as --guided writes it", "string", "list on one line", "list with comments", "every flow"],
+)
+def test_make_reads_the_parameters_that_sam_reads(text, read, tmp_path):
+    path = tmp_path / "samconfig.toml"
+    path.write_text(f'version = 0.1\n[other.deploy.parameters]\nparameter_overrides = ["X=y"]\n[default.deploy.parameters]\n{text}\n[prod.deploy.parameters]\nparameter_overrides = ["Y=z"]\n')
+    assert parameters_by_make(path, "default") == (0, read)
+    assert parameters_by_make(path, "default", "check=1") == (0, [])
+    assert [f"{k}={v}" for k, v in parameters_by_sam(path, "default").items()] == read
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        ('parameter_overrides = [\n  "AllowedConfigurationIds=",\n]', "samconfig.toml:3: AllowedConfigurationIds is empty. Enter the IDs of your flows."),
+        ('parameter_overrides = "AllowedConfigurationIds=\\"\\" JwtIssuer=\\"\\""', "samconfig.toml:2: AllowedConfigurationIds is empty. Enter the IDs of your flows."),
+        ('parameter_overrides = [\n  "AllowedConfigurationIds=*",\n  "JwtIssuer=",\n]', "samconfig.toml:4: JwtIssuer is empty. Enter a value, or put a # before the line."),
+        ('parameter_overrides = [\n  "AllowedConfigurationIds=*",\n  "CorsOrigins=https://a.example.com, https://b.example.com",\n]', "samconfig.toml:4: CorsOrigins has a space in its value. Separate entries by commas alone."),
+        ('parameter_overrides = "AllowedConfigurationIds=\\"a b\\""', "samconfig.toml:2: AllowedConfigurationIds has a space in its value. Separate entries by commas alone."),
+        ('parameter_overrides = [\n  # "AllowedConfigurationIds=*",\n  "Architecture=arm64",\n]', "samconfig.toml: [default.deploy.parameters] has no AllowedConfigurationIds in parameter_overrides."),
+        ("", "samconfig.toml: [default.deploy.parameters] has no AllowedConfigurationIds in parameter_overrides."),
+    ],
+    ids=["no flows", "no flows, --guided", "empty", "space", "space, quoted", "commented out", "no parameters"],
+)
+def test_make_deploy_refuses_what_cannot_be_deployed(text, refusal, tmp_path):
+    path = tmp_path / "samconfig.toml"
+    path.write_text(f"[default.deploy.parameters]\n{text}\n[prod.deploy.parameters]\nparameter_overrides = [\"AllowedConfigurationIds=*\"]\n")
+    assert parameters_by_make(path, "default", "check=1") == (1, [refusal])
+
+
+@pytest.mark.parametrize(("target", "tool"), [("build", "sam"), ("validate", "sam"), ("local", "docker"), ("package", "aws"), ("call", "aws"), ("set-key", "aws"), ("logs", "sam"), ("delete", "sam")])
 def test_a_missing_tool_is_named_in_one_line(target, tool, tmp_path):
     for program in ("sh", "awk", "head", "sed", "uname"):
         (tmp_path / program).symlink_to(subprocess.run(["which", program], capture_output=True, text=True, check=True).stdout.strip())
@@ -90,7 +202,7 @@ def test_the_readme_tells_whether_lambda_runs_what_was_built(deployed, same, tmp
 
 def test_help_lists_the_targets():
     listed = set(re.findall(r"^  make ([a-z-]+) ", make("help").stdout, re.M))
-    assert {"build", "validate", "sbom", "local", "deploy", "set-key", "call", "logs", "delete", "help"} <= listed
+    assert {"build", "validate", "sbom", "local", "deploy", "package", "set-key", "call", "logs", "delete", "help"} <= listed
 
 
 class Api(http.server.BaseHTTPRequestHandler):
@@ -178,11 +290,13 @@ def test_set_key_asks_for_no_key_without_a_stack(account):
     [
         ('parameter_overrides = "IncodeBaseUrl=https://Architecture.example.com JwtScopes=region:read"', "arm64", ""),
         ('parameter_overrides = "Architecture=x86_64"', "amd64", ""),
+        ('parameter_overrides = [\n  "JwtScopes=a",\n  "Architecture=x86_64",\n]', "amd64", ""),
         ('region = "eu-west-1"\nparameter_overrides = "CorsOrigins=\\"https://region.example.com\\" Architecture=\\"x86_64\\" JwtScopes=\\"region:read\\""', "amd64", "--region eu-west-1"),
     ],
-    ids=["names inside values", "by hand", "as sam deploy --guided writes it"],
+    ids=["names inside values", "string", "list", "as sam deploy --guided writes it"],
 )
 def test_settings_are_read_as_sam_keeps_them(line, arch, region, tmp_path):
+    (tmp_path / "internal").symlink_to(ROOT / "internal")
     (tmp_path / "samconfig.toml").write_text(f'version = 0.1\n\n[default.deploy.parameters]\nstack_name = "x"\n{line}\n\n[prod.deploy.parameters]\nregion = "us-west-2"\n')
     printed = subprocess.run(
         ["make", "-f", ROOT / "Makefile", "-n", "set-key", "build-StartFunction"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=True
@@ -197,6 +311,43 @@ def test_call_signs(account):
     assert result.returncode == 0, result.stdout + result.stderr
     assert json.loads(result.stdout) == {"token": "eyJ"}
     assert make("call", env=env | {"AWS_SECRET_ACCESS_KEY": "wrong"}).returncode != 0
+
+
+def test_package_prints_the_address_of_one_template(account, filled_in):
+    env, _ = account
+    s3 = boto3.client("s3", "eu-west-1", endpoint_url=env["AWS_ENDPOINT_URL"], aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    printed = [make("package", "ENV=staging", cwd=filled_in, env=env) for _ in range(2)]
+    assert printed[0].returncode == 0, printed[0].stderr
+    assert printed[0].stdout == printed[1].stdout, "the same code and template keep their address"
+    (key,) = re.fullmatch(rf"https://s3\.eu-west-1\.amazonaws\.com/{BUCKET}/(omnistart-staging/\d+\.template)\n", printed[0].stdout).groups()
+    template = yaml_parse(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode())
+    package = template["Resources"]["StartFunction"]["Properties"]["CodeUri"].removeprefix(f"s3://{BUCKET}/")
+    assert package.startswith("omnistart-staging/")
+    with zipfile.ZipFile(io.BytesIO(s3.get_object(Bucket=BUCKET, Key=package)["Body"].read())) as archive:
+        assert archive.namelist() == ["bootstrap"]
+    assert template["Transform"] == SOURCE["Transform"] and set(template["Parameters"]) == set(SOURCE["Parameters"])
+
+
+def aws_cli(path, version, keys=None):
+    """An AWS CLI of that version, whose only credentials are a profile's. The rest it has the installed one do."""
+    (path / "aws").write_text(
+        f"#!/bin/sh\ncase $* in --version) echo aws-cli/{version} Python/3;; *export-credentials*) printf '%s\\n' {keys or ''};; "
+        f'*) AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b exec {shutil.which("aws")} "$@";; esac\n'
+    )
+    (path / "aws").chmod(0o755)
+    return {"PATH": f"{path}:{ENV['PATH']}"}
+
+
+def test_call_takes_the_credentials_of_a_profile_from_version_2_of_the_aws_cli(account, tmp_path):
+    env = {k: v for k, v in account[0].items() if k not in {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}}
+    keys = "'export AWS_ACCESS_KEY_ID=AKIDEXAMPLE' 'export AWS_SECRET_ACCESS_KEY=secret' 'export AWS_SESSION_TOKEN=session'"
+    result = make("call", env=env | aws_cli(tmp_path, "2.9.19", keys))
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"token": "eyJ"}
+    version_1 = make("call", env=env | aws_cli(tmp_path, "1.46.3"))
+    (line,) = [line for line in version_1.stderr.splitlines() if not line.startswith("make: ***")]
+    assert version_1.returncode != 0 and line.startswith("make call needs AWS CLI version 2, or the credentials in AWS_ACCESS_KEY_ID")
 
 
 def test_the_back_end_of_the_readme_signs(account, monkeypatch):
