@@ -27,7 +27,7 @@ function parameters(text, count, pairs, i, name, value) {
 # examine accepts the quoted empty values that --guided writes, which SAM CLI accepts, too.
 function examine(name, value, place) {
 	place = FILENAME ":" FNR
-	if (name == "AllowedConfigurationIds" && value ~ /^(""|)$/)
+	if (name == "AllowedConfigurationIds" && value ~ /^("")?$/)
 		refuse(place, "AllowedConfigurationIds is empty. Enter the IDs of your flows.")
 	if (value == "")
 		refuse(place, name " is empty. Enter a value, or put a # before the line.")
