@@ -1,9 +1,11 @@
 """The template, for every combination of its choices, after SAM's transform."""
 
+import fnmatch
 import json
 import re
 
 import botocore.session
+import parliament
 import pytest
 from cfnlint.api import ManualArgs, lint
 from stack import LOG_KEY, PSEUDO, ROOT, SECRET, SECRET_KEY, SOURCE, Rejected, Stack, combinations
@@ -234,6 +236,41 @@ def test_logs_are_kept_for_a_time_and_encrypted_on_demand(stack):
     assert all(v.startswith("$context.") for v in json.loads(access["Format"]).values())
 
 
+# What CloudFormation does for whoever deploys. AWS lists an action per handler in the schema of each type.
+DEPLOYING = {
+    "AWS::ApiGatewayV2::Api": "apigateway:POST apigateway:GET apigateway:PUT apigateway:PATCH apigateway:DELETE",
+    "AWS::ApiGatewayV2::ApiMapping": "apigateway:POST apigateway:DELETE",
+    "AWS::ApiGatewayV2::DomainName": "apigateway:POST apigateway:PATCH apigateway:DELETE iam:CreateServiceLinkedRole",
+    "AWS::ApiGatewayV2::Stage": "apigateway:POST apigateway:PATCH logs:CreateLogDelivery logs:PutResourcePolicy logs:DescribeResourcePolicies logs:DescribeLogGroups",
+    "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm cloudwatch:DescribeAlarms cloudwatch:DeleteAlarms",
+    "AWS::CloudWatch::Dashboard": "cloudwatch:PutDashboard cloudwatch:GetDashboard cloudwatch:DeleteDashboards",
+    "AWS::CodeDeploy::Application": "codedeploy:CreateApplication codedeploy:GetApplication codedeploy:DeleteApplication",
+    "AWS::CodeDeploy::DeploymentGroup": "codedeploy:CreateDeploymentGroup codedeploy:UpdateDeploymentGroup codedeploy:DeleteDeploymentGroup iam:PassRole",
+    "AWS::IAM::Role": "iam:CreateRole iam:GetRole iam:PutRolePolicy iam:AttachRolePolicy iam:DetachRolePolicy iam:DeleteRolePolicy iam:DeleteRole",
+    "AWS::Lambda::Alias": "lambda:CreateAlias lambda:UpdateAlias lambda:GetAlias lambda:DeleteAlias codedeploy:CreateDeployment codedeploy:GetDeployment codedeploy:StopDeployment",
+    "AWS::Lambda::Function": "lambda:CreateFunction lambda:GetFunction lambda:UpdateFunctionCode lambda:UpdateFunctionConfiguration lambda:PutFunctionConcurrency lambda:DeleteFunctionConcurrency lambda:TagResource lambda:DeleteFunction iam:PassRole s3:GetObject",
+    "AWS::Lambda::Permission": "lambda:AddPermission lambda:GetPolicy lambda:RemovePermission",
+    "AWS::Lambda::Version": "lambda:PublishVersion lambda:GetFunctionConfiguration",
+    "AWS::Logs::LogGroup": "logs:CreateLogGroup logs:PutRetentionPolicy logs:DescribeLogGroups logs:AssociateKmsKey logs:DisassociateKmsKey logs:DeleteLogGroup",
+    "AWS::SecretsManager::Secret": "secretsmanager:CreateSecret secretsmanager:DescribeSecret secretsmanager:UpdateSecret",
+}
+
+
+def test_the_policy_of_whoever_deploys_is_valid_and_covers_every_resource(stack):
+    text = (ROOT / "functions/start/docs/deployer-policy.json").read_text()
+    # The one form of ARN that Parliament does not know: transforms belong to AWS, not to an account.
+    unknown = [f for f in parliament.analyze_policy_string(text).findings if f.issue != "INVALID_ARN" or ":aws:transform/" not in f.location["string"]]
+    assert unknown == []
+    assert len(json.dumps(json.loads(text), separators=(",", ":"))) <= 6144  # IAM's quota for a managed policy
+    statements = json.loads(text)["Statement"]
+    allowed = [a for s in statements for a in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])]
+    for kind in {r["Type"] for r in stack.resources.values()}:
+        missing = [a for a in DEPLOYING[kind].split() if not any(fnmatch.fnmatchcase(a, pattern) for pattern in allowed)]
+        assert not missing, kind
+    # It may store the key, not read it.
+    assert not {a for a in allowed if fnmatch.fnmatchcase("secretsmanager:GetSecretValue", a)}
+
+
 def test_a_custom_domain_closes_the_address_of_the_api(stack):
     (server,) = stack.one("AWS::ApiGatewayV2::Api")["Body"]["servers"]
     # False, and not left out: the next import would perhaps leave the address closed after the domain is gone.
@@ -380,12 +417,19 @@ def test_every_parameter_says_what_it_is_for():
     assert [n for n, p in SOURCE["Parameters"].items() if "Default" not in p] == ["AllowedConfigurationIds"]
 
 
-def test_the_readme_lists_the_parameters_with_their_defaults():
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "README.md").read_text(), re.M))
+def test_the_documents_list_the_parameters_with_their_defaults():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", (ROOT / "functions/start/docs/DEPLOYMENT.md").read_text(), re.M))
     for name, parameter in SOURCE["Parameters"].items():
         default = parameter.get("Default")
         want = "none; required" if default is None else "empty" if default == "" else f"`{default}`"
         assert rows.pop(name, None) == want, name
+    assert not rows, "no such parameters"
+
+
+def test_the_documents_name_outputs_that_the_stack_has():
+    text = (ROOT / "README.md").read_text() + (ROOT / "functions/start/docs/DEPLOYMENT.md").read_text()
+    named = set(re.findall(r"outputs? `(\w+)`", text))
+    assert {"DomainTarget", "LogGroup", "SetKeyCommand"} <= named <= set(SOURCE["Outputs"])
 
 
 def test_the_readme_says_what_to_do_about_each_alarm(plain):
