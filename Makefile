@@ -60,6 +60,11 @@ sbom: ## list what the function for ARCH is made of, in .build/sbom/bom.json (Cy
 	@$(MAKE) --no-print-directory build-StartFunction ARTIFACTS_DIR=$(SBOM)
 	@go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -std -short-purls -version "$$(git describe --always --dirty)" -output $(SBOM)/bom.json $(SBOM)/bootstrap
 
+.PHONY: test-deploy
+test-deploy: ## deploy to an emulated AWS account on this machine (needs Python 3)
+	@tools=$$(internal/tooling/deploy/install.sh emulator) && PYTHONDONTWRITEBYTECODE=1 \
+		"$$tools/python" -m pytest -x -q -p no:cacheprovider --durations=5 internal/tooling/deploy/test_emulated.py
+
 # Deployment. ENV is a section of samconfig.toml: default, staging or prod.
 
 ENV ?= default
@@ -190,4 +195,4 @@ delete: ## delete the stack of ENV; the secret that it made stays
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what prove.sh needs: SAM CLI, moto, AWS CLI and pytest, Checkov, and Incode's Web SDK, at the versions pinned beside this file;
 # a Docker engine, started if none runs, a headless Chromium and a JDK from Debian; the image in which SAM CLI runs functions.
+# With the argument emulator: what make test-deploy needs, which is SAM CLI, AWS CLI, pytest and ministack.
 # Prints the folder of the programs, for PATH. Keeps everything outside of the clone. Run again, it only looks.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,20 +9,6 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/omnistart
 mkdir -p "$cache"
 
 fail() { echo "install.sh: $*" >&2; exit 1; }
-
-# Debian serves one version of a package at a time, so these cannot be pinned.
-packages=()
-command -v dockerd >/dev/null || docker info >/dev/null 2>&1 || packages+=(docker.io iptables)
-command -v chromium-headless-shell >/dev/null || packages+=(chromium-headless-shell)
-command -v javac >/dev/null || packages+=(default-jdk-headless)
-if [ ${#packages[@]} -gt 0 ]; then
-  command -v apt-get >/dev/null || fail "install ${packages[*]} first: there is no apt-get here to do it with"
-  if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"; } \
-    >"$cache/apt.log" 2>&1; then
-    tail -n 5 "$cache/apt.log" >&2
-    fail "apt-get cannot install ${packages[*]}"
-  fi
-fi
 
 # A virtual environment that holds exactly what a list pins. It is named after the list's content, so another list
 # makes another environment.
@@ -36,8 +23,28 @@ environment() { # list
   echo "$dir"
 }
 tools=$(environment requirements.txt)
+if [ "${1-}" = emulator ]; then
+  ministack=$(environment requirements-ministack.txt)
+  ln -sf "$ministack/bin/ministack" "$tools/bin/ministack"
+  echo "$tools/bin"
+  exit
+fi
 # Apart, because it pins a boto3 that SAM CLI cannot live with.
 ln -sf "$(environment requirements-checkov.txt)/bin/checkov" "$tools/bin/checkov"
+
+# Debian serves one version of a package at a time, so these cannot be pinned.
+packages=()
+command -v dockerd >/dev/null || docker info >/dev/null 2>&1 || packages+=(docker.io iptables)
+command -v chromium-headless-shell >/dev/null || packages+=(chromium-headless-shell)
+command -v javac >/dev/null || packages+=(default-jdk-headless)
+if [ ${#packages[@]} -gt 0 ]; then
+  command -v apt-get >/dev/null || fail "install ${packages[*]} first: there is no apt-get here to do it with"
+  if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"; } \
+    >"$cache/apt.log" 2>&1; then
+    tail -n 5 "$cache/apt.log" >&2
+    fail "apt-get cannot install ${packages[*]}"
+  fi
+fi
 
 # Incode's Web SDK with the React that it needs, one file each. Of 2.0 there is no public package.
 web_sdk=$cache/web-sdk-$(sha256sum "$here/web-sdk.sha256" | cut -c1-16)

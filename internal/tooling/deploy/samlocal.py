@@ -41,11 +41,11 @@ def free_port():
 class Process:
     """A program in a process group of its own, with its output in a file."""
 
-    def __init__(self, log, *command, ready, seconds=120):
+    def __init__(self, log, *command, ready, seconds=120, cwd=ROOT, env=ENV):
         self.log = Path(log)
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=ENV, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
         try:
             self.wait_for(ready, seconds)

@@ -36,6 +36,18 @@ class NoPolicies:
         return {}
 
 
+def with_parameters(node, values):
+    """What AWS::LanguageExtensions does here: a reference to a parameter becomes its value.
+
+    Not SAM CLI's own imitation, which also takes Fn::Sub away from what it cannot resolve.
+    """
+    if isinstance(node, dict):
+        if set(node) == {"Ref"} and node["Ref"] in values:
+            return values[node["Ref"]]
+        return {k: with_parameters(v, values) for k, v in node.items()}
+    return [with_parameters(v, values) for v in node] if isinstance(node, list) else node
+
+
 class Stack:
     """The template for one set of parameters. Values are concrete; a resource stands for itself as <LogicalId>."""
 
@@ -52,7 +64,7 @@ class Stack:
                     raise Rejected(assertion["AssertDescription"])
 
         assert SOURCE["Transform"] == ["AWS::LanguageExtensions", "AWS::Serverless-2016-10-31"]
-        self.template = self.transformed(self._with_parameters(SOURCE["Resources"]))
+        self.template = self.transformed(with_parameters(SOURCE["Resources"], self.parameters))
         self.resources = self._present(self.template["Resources"])
         self.outputs = {name: o["Value"] for name, o in self._present(self.template["Outputs"]).items()}
 
@@ -61,17 +73,6 @@ class Stack:
         source = deepcopy({**SOURCE, "Resources": resources})
         source["Resources"]["StartFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"  # as sam package leaves it
         return transform(source, dict(self.parameters), NoPolicies())
-
-    def _with_parameters(self, node):
-        """What AWS::LanguageExtensions does here: a reference to a parameter becomes its value.
-
-        Not SAM CLI's own imitation, which also takes Fn::Sub away from what it cannot resolve.
-        """
-        if isinstance(node, dict):
-            if set(node) == {"Ref"} and node["Ref"] in self.parameters:
-                return self.parameters[node["Ref"]]
-            return {k: self._with_parameters(v) for k, v in node.items()}
-        return [self._with_parameters(v) for v in node] if isinstance(node, list) else node
 
     def _present(self, section):
         return {k: self.resolve(v) for k, v in section.items() if "Condition" not in v or self.condition(v["Condition"])}
