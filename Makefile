@@ -77,6 +77,11 @@ BODY ?= {"configurationId":"$(FLOW)"}
 section = awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml
 config = $(shell $(section) | sed -n 's/^$(1) *= *"\([A-Za-z0-9_./-]*\)".*/\1/p' | head -n 1)
 parameters = awk -v env='$(ENV)' -f internal/tooling/deploy/overrides.awk
+# SAM CLI leaves a parameter that it is not given at its deployed value, so that a line commented out would change nothing.
+# make deploy therefore gives the defaults, too.
+defaults = awk '/^[A-Z]/ { on = $$1 == "Parameters:" } on && /^  [A-Z]/ { name = $$1; sub(/:/, "=", name) } \
+	on && $$1 == "Default:" { gsub(/["\047]/, "", $$2); print name "\"" $$2 "\"" }'
+
 architecture = $(shell $(parameters) samconfig.toml | sed -n 's/^Architecture=//p')
 
 # SAM does not tell make for which processor to build, so both read the same line, or have the same default.
@@ -137,7 +142,8 @@ filled-in:
 deploy: filled-in build ## deploy to ENV
 	@go version -m $(BOOTSTRAP) | grep -q 'GOARCH=$(if $(filter x86_64,$(DEPLOYED_ARCH)),amd64,$(DEPLOYED_ARCH))$$' || \
 		{ echo 'samconfig.toml deploys $(DEPLOYED_ARCH), the binary is for $(ARCH): put Architecture=$(ARCH) into parameter_overrides of $(ENV)' >&2; exit 1; }
-	sam deploy --config-env $(ENV)
+	@set -f; sam deploy --config-env $(ENV) --parameter-overrides \
+		$$($(defaults) template.yaml) $$($(parameters) samconfig.toml | sed 's/=\(.*\)/="\1"/')
 
 BUCKET = $(or $(addprefix --s3-bucket ,$(call config,s3_bucket)),--resolve-s3)
 PACKAGED = .aws-sam/packaged.yaml

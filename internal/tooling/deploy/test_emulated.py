@@ -12,7 +12,7 @@ import pytest
 from derive import CODEDEPLOY
 from emulated import ARCH, Account, Project
 from samlocal import FLOW, ROOT, Process
-from stack import ISSUER, Stack
+from stack import DOMAIN, ISSUER, Stack
 
 KEY = "0" * 39 + "a"
 EVENTS = ROOT / "internal/tooling/deploy/events"
@@ -147,6 +147,19 @@ def test_the_endpoint_changes_from_sigv4_to_jwt(account, project):
     project.make("deploy", input="y\n")
     assert outputs(account) == before | {"AuthMode": "jwt"}
     assert start(account, event="start-jwt")[0] == 200
+
+
+def test_a_line_commented_out_restores_the_default(account, project):
+    before, held = outputs(account), account.inventory()
+    project.fill_in("default", **DOMAIN)
+    project.make("deploy", input="y\n")
+    assert outputs(account).keys() - before.keys() == {"DomainTarget"}
+    assert outputs(account)["Url"] == "https://start.example.com/omni/start"
+    assert account.inventory() - held == {("domain", "start.example.com")}
+    project.fill_in("default", **dict.fromkeys(DOMAIN | ISSUER))
+    project.make("deploy", input="y\n")
+    assert outputs(account) == before | {"AuthMode": "sigv4"}
+    assert account.inventory() == held
 
 
 def test_the_alias_moved_back_restores_the_old_setting(account):
