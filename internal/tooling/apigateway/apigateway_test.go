@@ -20,7 +20,7 @@ import (
 
 const route = "POST /omni/start"
 
-func TestEventIsTheOneThatAPIGatewaySends(t *testing.T) {
+func TestEventEqualsACapturedOne(t *testing.T) {
 	file, err := os.ReadFile("testdata/post.json")
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestEventIsTheOneThatAPIGatewaySends(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What is new in each event is checked by form and taken over.
+	// Three values differ in each event: check their form, then copy them.
 	if c := got.RequestContext; !regexp.MustCompile(`^[\w+/-]{15}=$`).MatchString(c.RequestID) {
 		t.Errorf("requestId %q", c.RequestID)
 	} else if at, err := time.Parse("02/Jan/2006:15:04:05 -0700", c.Time); err != nil || at.Before(before) || at.Unix() != c.TimeEpoch/1000 {
@@ -56,7 +56,7 @@ func TestEventIsTheOneThatAPIGatewaySends(t *testing.T) {
 	}
 }
 
-func TestRouteKey(t *testing.T) {
+func TestRouteKeyIsTheRouteOrDefault(t *testing.T) {
 	for target, want := range map[string]string{
 		"POST /omni/start":   route,
 		"GET /omni/start":    "$default",
@@ -72,7 +72,7 @@ func TestRouteKey(t *testing.T) {
 	}
 }
 
-func TestBodyEncoding(t *testing.T) {
+func TestTextIsPassedOnAndOtherBodiesAreBase64(t *testing.T) {
 	tests := []struct {
 		name, contentType, contentEncoding, body string
 		isBase64                                 bool
@@ -115,7 +115,7 @@ func TestBodyEncoding(t *testing.T) {
 	}
 }
 
-func TestBodyLimit(t *testing.T) {
+func TestBodyOver10MiBIsRejected(t *testing.T) {
 	for size, want := range map[int]int{10 << 20: 0, 10<<20 + 1: http.StatusRequestEntityTooLarge} {
 		r := httptest.NewRequest(http.MethodPost, "/omni/start", strings.NewReader(strings.Repeat("x", size)))
 		_, err := apigateway.NewEvent(r, route)
@@ -133,13 +133,13 @@ func statusOf(err error) int {
 	return 0
 }
 
-func TestClaims(t *testing.T) {
+func TestClaimsComeFromTheTokenOrTheHeader(t *testing.T) {
 	jwt := func(payload string) string {
 		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".not-a-signature"
 	}
 	tests := []struct {
 		name, authorization, header string
-		claims                      map[string]string // nil: the request goes through without any
+		claims                      map[string]string // nil: the event has no authorizer context
 		status                      int
 	}{
 		{"none", "", "", nil, 0},
@@ -187,7 +187,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-func TestRespond(t *testing.T) {
+func TestWriteResponse(t *testing.T) {
 	tests := []struct {
 		name, payload string
 		status        int
@@ -197,8 +197,7 @@ func TestRespond(t *testing.T) {
 		{"a full response", `{"statusCode":422,"headers":{"content-type":"application/problem+json"},"body":"{}"}`, 422, "application/problem+json", "{}"},
 		{"no content type", `{"statusCode":200,"body":"hello"}`, 200, "text/plain;charset=UTF-8", "hello"},
 		{"base64", `{"statusCode":200,"body":"/wA=","isBase64Encoded":true}`, 200, "text/plain;charset=UTF-8", "\xff\x00"},
-		{"JSON without a status is the body", `{"token":"t"}`, 200, "application/json", `{"token":"t"}`},
-		{"JSON that is no object is the body", `[1]`, 200, "application/json", `[1]`},
+		{"no status", `{"token":"t"}`, 500, "application/json", `{"message":"Internal Server Error"}`},
 		{"not JSON", `token`, 500, "application/json", `{"message":"Internal Server Error"}`},
 		{"broken base64", `{"statusCode":200,"body":"*","isBase64Encoded":true}`, 500, "application/json", `{"message":"Internal Server Error"}`},
 		{"impossible status", `{"statusCode":99}`, 500, "application/json", `{"message":"Internal Server Error"}`},
@@ -206,7 +205,7 @@ func TestRespond(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			if status := apigateway.Respond(w, []byte(tt.payload)); status != tt.status || w.Code != tt.status {
+			if status := apigateway.WriteResponse(w, []byte(tt.payload)); status != tt.status || w.Code != tt.status {
 				t.Errorf("status %d, sent as %d, want %d", status, w.Code, tt.status)
 			}
 			if got := w.Header().Get("Content-Type"); got != tt.contentType {
@@ -219,15 +218,15 @@ func TestRespond(t *testing.T) {
 	}
 }
 
-func TestRespondSendsHeadersAndCookies(t *testing.T) {
+func TestWriteResponseSendsHeadersAndCookies(t *testing.T) {
 	w := httptest.NewRecorder()
-	apigateway.Respond(w, []byte(`{"statusCode":204,"headers":{"cache-control":"no-store"},"cookies":["a=1","b=2"]}`))
+	apigateway.WriteResponse(w, []byte(`{"statusCode":204,"headers":{"cache-control":"no-store"},"cookies":["a=1","b=2"]}`))
 	if got := w.Header(); got.Get("Cache-Control") != "no-store" || len(got["Set-Cookie"]) != 2 {
 		t.Errorf("headers %v", got)
 	}
 }
 
-func TestRefuse(t *testing.T) {
+func TestWriteError(t *testing.T) {
 	tests := []struct {
 		err    error
 		status int
@@ -238,7 +237,7 @@ func TestRefuse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		w := httptest.NewRecorder()
-		if status := apigateway.Refuse(w, tt.err); status != tt.status || w.Code != tt.status || w.Body.String() != tt.body {
+		if status := apigateway.WriteError(w, tt.err); status != tt.status || w.Code != tt.status || w.Body.String() != tt.body {
 			t.Errorf("%v: status %d, sent as %d with %s", tt.err, status, w.Code, w.Body)
 		}
 	}

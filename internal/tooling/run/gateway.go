@@ -46,13 +46,13 @@ func (g *gateway) handler(ctx context.Context) http.Handler {
 			err = &apigateway.Error{Status: http.StatusUnauthorized, Message: "Unauthorized"}
 		}
 		if err != nil {
-			g.print("%d answered by API Gateway", apigateway.Refuse(w, err))
+			g.print("%d answered by API Gateway", apigateway.WriteError(w, err))
 			return
 		}
 		w.Header().Set("Apigw-Requestid", event.RequestContext.RequestID)
 		payload, err := json.Marshal(event)
 		if err != nil {
-			g.print("%d no event: %v", apigateway.Refuse(w, err), err)
+			g.print("%d no event: %v", apigateway.WriteError(w, err), err)
 			return
 		}
 		result, parts, err := g.invoke(ctx, payload)
@@ -60,10 +60,10 @@ func (g *gateway) handler(ctx context.Context) http.Handler {
 			panic(http.ErrAbortHandler) // the server is closing
 		}
 		if err != nil {
-			g.print("%d the function failed: %v", apigateway.Refuse(w, err), err)
+			g.print("%d the function failed: %v", apigateway.WriteError(w, err), err)
 			return
 		}
-		status := apigateway.Respond(w, result.Payload)
+		status := apigateway.WriteResponse(w, result.Payload)
 		// The function's log line may be still under way. The client need not
 		// wait for it.
 		g.printing.Go(func() { g.report(status, result, parts) })
