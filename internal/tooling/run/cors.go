@@ -12,8 +12,8 @@ import (
 	"omnistart/internal/tooling/apigateway"
 )
 
-// templateCORS returns the CORS rules that the template gives its resource Api,
-// for these origins, separated by commas.
+// templateCORS returns the CORS rules of the template's resource Api for these
+// origins, which are separated by commas.
 func templateCORS(name, origins string) (cors apigateway.CORS, err error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -33,7 +33,7 @@ func templateCORS(name, origins string) (cors apigateway.CORS, err error) {
 	}
 	branches := template.Resources.API.Properties.CORS
 	if len(branches) != 3 {
-		return cors, fmt.Errorf("%s: CorsConfiguration of Api is no !If", name)
+		return cors, fmt.Errorf("%s: CorsConfiguration of Api is not an !If", name)
 	}
 	if err := branches[1].Decode(&cors); err != nil {
 		return cors, fmt.Errorf("%s: %w", name, err)

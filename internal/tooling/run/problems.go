@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// problems serves the catalogue of problems, or the entry of one {code}.
+// problems serves the catalogue of problems, or only the entry of {code}.
 func problems(file string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		text, err := os.ReadFile(file)
@@ -21,7 +21,7 @@ func problems(file string) http.HandlerFunc {
 		if code := r.PathValue("code"); code != "" {
 			_, entry, ok := strings.Cut(page, "\n## "+code+"\n")
 			if !ok {
-				http.Error(w, "No such problem. All of them: /problems/", http.StatusNotFound)
+				http.Error(w, "No such problem. The list is at /problems/", http.StatusNotFound)
 				return
 			}
 			entry, _, _ = strings.Cut(entry, "\n## ")

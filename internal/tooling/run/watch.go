@@ -3,11 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,12 +13,13 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// quiet is how long nothing must change before it counts: editors write a file
-// in several steps, and git many files.
-const quiet = 100 * time.Millisecond
+// settleTime is how long no file must change before the function is rebuilt.
+// Editors write a file in several steps, and git writes many files.
+const settleTime = 100 * time.Millisecond
 
-// watch tells, until ctx ends, that a Go file below one of the folders has
-// changed, tests apart.
+// watch reports until ctx ends that a Go file below one of the folders has
+// changed, other than a test. Changes within settleTime are reported once, and so
+// are those that nobody has received yet.
 func watch(ctx context.Context, folders ...string) (<-chan struct{}, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -31,36 +30,43 @@ func watch(ctx context.Context, folders ...string) (<-chan struct{}, error) {
 			return nil, errors.Join(err, watcher.Close())
 		}
 	}
-	changes := make(chan struct{})
+	changes := make(chan struct{}, 1)
 	go func() {
 		defer close(changes)
 		defer watcher.Close()
+		settled := time.NewTimer(settleTime)
+		settled.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case event := <-watcher.Events:
 				changed := isSource(event.Name) && !event.Has(fsnotify.Chmod)
-				if event.Has(fsnotify.Create) { // perhaps a folder; what is gone again needs no watching
+				if event.Has(fsnotify.Create) { // perhaps a folder; if it is gone already, it needs no watching
 					found, _ := add(watcher, event.Name)
 					changed = changed || found
 				}
 				if changed {
-					changes <- struct{}{}
+					settled.Reset(settleTime)
 				}
-			case <-watcher.Errors: //nolint:errcheck // one change less; the next one counts
+			case <-settled.C:
+				select {
+				case changes <- struct{}{}:
+				default:
+				}
+			case <-watcher.Errors: //nolint:errcheck // one change is lost; the next one is seen
 			}
 		}
 	}()
-	return settled(changes), nil
+	return changes, nil
 }
 
-// add watches a folder and those below it, and reports whether they hold a Go
-// file already. Of a file it only reports that.
+// add watches a folder and all folders below it, and reports whether they contain
+// a Go file already. A name that is a file is only checked for that.
 func add(watcher *fsnotify.Watcher, name string) (found bool, err error) {
 	err = filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			return watcher.Add(path) // before it is read, so that no file slips through
+			return watcher.Add(path) // before the folder is read, so that no file is missed
 		}
 		found = found || isSource(path)
 		return err
@@ -68,57 +74,8 @@ func add(watcher *fsnotify.Watcher, name string) (found bool, err error) {
 	return found, err
 }
 
-// isSource reports whether the function may be made of a file. What begins with
-// a dot the go command ignores, too; Emacs marks a file so while it is edited.
+// isSource reports whether a file may be part of the function. The go command
+// ignores names that begin with a dot; Emacs creates such files while it edits.
 func isSource(name string) bool {
 	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(filepath.Base(name), ".")
-}
-
-// settled makes one change of those that come with less than quiet between them,
-// and of those that come while nobody takes the last one. It ends with changes.
-func settled(changes <-chan struct{}) <-chan struct{} {
-	last := make(chan struct{}, 1)
-	go func() {
-		defer close(last)
-		timer := time.NewTimer(quiet)
-		timer.Stop()
-		for {
-			select {
-			case _, ok := <-changes:
-				if !ok {
-					return
-				}
-				timer.Reset(quiet)
-			case <-timer.C:
-				select {
-				case last <- struct{}{}:
-				default:
-				}
-			}
-		}
-	}()
-	return last
-}
-
-// rebuild runs the command that builds the function, and puts the new one in the
-// place of the old one. The old one stays if that fails.
-func (g *gateway) rebuild(ctx context.Context, build []string, start func() (*function, error)) {
-	began := time.Now()
-	command := exec.CommandContext(ctx, build[0], build[1:]...)
-	command.WaitDelay = time.Second // for a compiler that outlives the go command
-	if out, err := command.CombinedOutput(); err != nil {
-		if ctx.Err() == nil {
-			g.print("%s\nnot built, so the old one goes on: %v", bytes.TrimSpace(out), err)
-		}
-		return
-	}
-	next, err := start()
-	if err != nil {
-		if ctx.Err() == nil {
-			g.print("the new function cannot start, so the old one goes on: %v", err)
-		}
-		return
-	}
-	g.replace(next)
-	g.print("rebuilt in %.0f ms, restarted", ms(time.Since(began)))
 }
