@@ -70,7 +70,7 @@ bench: ## measure the function beside other implementations (Linux; as root for 
 		cp -r internal/tooling/bench/node $(BENCH)/ && npm ci --silent --prefix $(BENCH)/node; \
 	fi
 	@go build -o $(BENCH)/bench ./internal/tooling/bench
-	@$(BENCH)/bench -binaries $(BENCH) $(BENCH_FLAGS)
+	@$(BENCH)/bench $(BENCH_FLAGS)
 
 SBOM = .build/sbom
 CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0

@@ -170,9 +170,9 @@ func introduce(w io.Writer, port int, getenv func(string) string) {
 	id := incodetest.FlowID
 	if getenv("INCODE_API_KEY") != "" {
 		id = "YOUR_CONFIGURATION_ID"
-		fmt.Fprintf(w, "The function runs and calls the real Incode at %s. Every session counts.\n", cmp.Or(getenv("INCODE_BASE_URL"), demoURL))
+		fmt.Fprintln(w, "The function runs and calls the real Incode. Every session counts.")
 	} else {
-		fmt.Fprintln(w, "The function runs, with stand-ins for Secrets Manager and Incode. These configuration IDs make Incode fail:")
+		fmt.Fprintln(w, "The function runs, with stand-ins for Secrets Manager and Incode. These IDs make Incode fail:")
 		for _, flow := range incodetest.Flows {
 			if flow.ID != incodetest.FlowID {
 				fmt.Fprintf(w, "  %s  %s\n", flow.ID, flow.Does)
@@ -181,6 +181,7 @@ func introduce(w io.Writer, port int, getenv func(string) string) {
 	}
 	fmt.Fprintf(w, "All problems are described at http://localhost:%d/problems/. Pages of these origins may call: %s. "+
 		"The header %s sets the caller's claims.\n", port, cmp.Or(getenv("CORS"), "none"), apigateway.ClaimsHeader)
-	fmt.Fprintf(w, "Press Ctrl-C to stop. Try:\n\n  curl -s http://localhost:%d/omni/start -H 'Content-Type: application/json' "+
-		"-d '{\"configurationId\":\"%s\",\"externalCustomerId\":\"customer-42\"}'\n\n", port, id)
+	fmt.Fprintf(w, "Press Ctrl-C to stop. Try:\n\n  curl -s http://localhost:%d/omni/start "+
+		"-H 'Content-Type: application/json' -d '{\"configurationId\":\"%s\",\"externalCustomerId\":\"customer-42\"}'\n\n",
+		port, id)
 }

@@ -137,7 +137,8 @@ func TestPrintedCurlCommandStartsASession(t *testing.T) {
 		if status != http.StatusOK || !strings.HasPrefix(answer, `{"token":"ey`) {
 			t.Fatalf("%d %s", status, answer)
 		}
-		if want := `^200 session started  \d+ ms  \(Incode \d+ ms, ` + start + `\)$`; !regexp.MustCompile(want).MatchString(line) {
+		want := `^200 session started  \d+ ms  \(Incode \d+ ms, ` + start + `\)$`
+		if !regexp.MustCompile(want).MatchString(line) {
 			t.Errorf("printed %q, want %s", line, want)
 		}
 	}
@@ -173,7 +174,8 @@ func TestEachFailingFlowPrintsItsProblem(t *testing.T) {
 func TestRequestThatIsRejectedBeforeIncodePrintsNoIncodeTime(t *testing.T) {
 	p := start(t, nil)
 	status, _, line := p.post(t, `{`)
-	if want := `^400 invalid-json  \d+ ms  \((warm|cold start [^)]+)\)$`; status != http.StatusBadRequest || !regexp.MustCompile(want).MatchString(line) {
+	want := `^400 invalid-json  \d+ ms  \((warm|cold start [^)]+)\)$`
+	if status != http.StatusBadRequest || !regexp.MustCompile(want).MatchString(line) {
 		t.Errorf("%d, printed %q, want %s", status, line, want)
 	}
 	p.close(t)
@@ -192,7 +194,7 @@ func TestCtrlCEndsAnInvocation(t *testing.T) {
 	url := regexp.MustCompile(`http://\S+`).FindString(p.curl)
 	failed := make(chan error, 1)
 	go func() {
-		resp, err := http.Post(url, "application/json", strings.NewReader(`{"configurationId":"`+strings.Repeat("0", 21)+`408"}`))
+		resp, err := http.Post(url, "application/json", strings.NewReader(`{"configurationId":"000000000000000000000408"}`))
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -258,10 +260,12 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 
 func TestAllConfigurationErrorsAreShown(t *testing.T) {
 	shell := map[string]string{"PORT": "0", "INCODE_TIMEOUT": "soon", "RETURN_INTERVIEW_ID": "perhaps"}
-	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, io.Discard)
+	getenv := func(name string) string { return shell[name] }
+	var stderr runtimeapitest.Output
+	err := run(t.Context(), []string{project, bootstrap}, getenv, io.Discard, &stderr)
 	for _, want := range []string{"the function cannot start", "INCODE_TIMEOUT", "RETURN_INTERVIEW_ID", "exit status 1"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not mention %s", err, want)
+		if err == nil || !strings.Contains(err.Error()+stderr.String(), want) {
+			t.Errorf("%v\n%s does not mention %s", err, &stderr, want)
 		}
 	}
 }
@@ -276,17 +280,21 @@ func TestPortInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = run(t.Context(), []string{project, bootstrap}, func(name string) string { return map[string]string{"PORT": port}[name] }, io.Discard, io.Discard)
+	getenv := func(name string) string { return map[string]string{"PORT": port}[name] }
+	err = run(t.Context(), []string{project, bootstrap}, getenv, io.Discard, io.Discard)
 	if err == nil || !strings.HasPrefix(err.Error(), "port "+port+" is in use") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestUsage(t *testing.T) {
-	if err := run(t.Context(), nil, os.Getenv, io.Discard, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ") {
+	err := run(t.Context(), nil, os.Getenv, io.Discard, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "usage: ") {
 		t.Errorf("got %v", err)
 	}
-	if err := run(t.Context(), []string{project, "testdata/none"}, func(string) string { return "0" }, io.Discard, io.Discard); !errors.Is(err, os.ErrNotExist) {
+	getenv := func(string) string { return "0" }
+	err = run(t.Context(), []string{project, "testdata/none"}, getenv, io.Discard, io.Discard)
+	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -296,7 +304,8 @@ func TestFunctionLogSeparatesRequestsFromOtherLines(t *testing.T) {
 	log := newFunctionLog(&others)
 	// A write may end in the middle of a line.
 	for _, part := range []string{
-		"not JSON\n{\"message\":\"requ", "est\",\"requestId\":\"stale\"}\n{\"message\":\"request\",\"requestId\":\"a\",\"code\":\"ok\",\"incodeMs\":1.5}\n",
+		"not JSON\n{\"message\":\"requ",
+		"est\",\"requestId\":\"stale\"}\n{\"message\":\"request\",\"requestId\":\"a\",\"code\":\"ok\",\"incodeMs\":1.5}\n",
 		"{\"message\":\"other\"}\n",
 	} {
 		if _, err := io.WriteString(log, part); err != nil {

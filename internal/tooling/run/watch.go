@@ -77,5 +77,6 @@ func add(watcher *fsnotify.Watcher, name string) (found bool, err error) {
 // isSource reports whether a file may be part of the function. The go command
 // ignores names that begin with a dot; Emacs creates such files while it edits.
 func isSource(name string) bool {
-	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(filepath.Base(name), ".")
+	name = filepath.Base(name)
+	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, ".")
 }
