@@ -42,9 +42,8 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message) }
 
-// NewEvent returns the event for a request to an API with two routes: route, such
-// as "POST /omni/start", and $default. It reads the body. Every error is an
-// *Error.
+// NewEvent returns the event for a request to an API whose only route is route,
+// such as "POST /omni/start". It reads the body. Every error is an *Error.
 //
 // A bearer token in the Authorization header is handled as by a JWT authorizer,
 // with one difference: the token is decoded and NOT verified, neither its
@@ -52,6 +51,9 @@ func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message
 // sets claims without a token. Both are for trying out the function on one's own
 // machine, and must never face the internet.
 func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, error) {
+	if r.Method+" "+r.URL.Path != route {
+		return events.APIGatewayV2HTTPRequest{}, &Error{http.StatusNotFound, "Not Found"}
+	}
 	claims, err := claims(r.Header)
 	if err != nil {
 		return events.APIGatewayV2HTTPRequest{}, err
@@ -67,10 +69,6 @@ func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, er
 	if !isText(r.Header, raw) {
 		body, isBase64 = base64.StdEncoding.EncodeToString(raw), true
 	}
-	routeKey := "$default"
-	if r.Method+" "+r.URL.Path == route {
-		routeKey = route
-	}
 	sourceIP, _, _ := net.SplitHostPort(r.RemoteAddr)
 	domainName, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
@@ -80,13 +78,13 @@ func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, er
 	now := time.Now().UTC()
 	event := events.APIGatewayV2HTTPRequest{
 		Version:               "2.0",
-		RouteKey:              routeKey,
+		RouteKey:              route,
 		RawPath:               r.URL.Path, // decoded, in spite of its name
 		RawQueryString:        r.URL.RawQuery,
 		Headers:               headers(r, sourceIP),
 		QueryStringParameters: join(r.URL.Query()),
 		RequestContext: events.APIGatewayV2HTTPRequestContext{
-			RouteKey:     routeKey,
+			RouteKey:     route,
 			AccountID:    "123456789012",
 			Stage:        "$default",
 			RequestID:    rand.Text()[:15] + "=", // looks like base64; Lambda's request IDs are UUIDs

@@ -17,6 +17,9 @@ import (
 	"omnistart/internal/tooling/runtimeapitest"
 )
 
+// route is the one that template.yaml defines.
+const route = "POST /omni/start"
+
 // localAPI passes requests to the function and prints a line for each. There is
 // one execution environment, so requests wait for each other. (Lambda would start
 // another environment.)
@@ -32,12 +35,17 @@ type localAPI struct {
 // disconnects does not end its own, as on AWS.
 func (a *localAPI) handler(ctx context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		event, err := apigateway.NewEvent(r, "POST /omni/start")
+		event, err := apigateway.NewEvent(r, route)
 		if err == nil && a.jwt && event.RequestContext.Authorizer == nil {
 			err = &apigateway.Error{Status: http.StatusUnauthorized, Message: "Unauthorized"}
 		}
 		if err != nil {
-			a.print("%d answered by API Gateway", apigateway.WriteError(w, err))
+			status := apigateway.WriteError(w, err)
+			if status == http.StatusNotFound {
+				a.print("404 answered by API Gateway: send %s", route)
+			} else {
+				a.print("%d answered by API Gateway", status)
+			}
 			return
 		}
 		w.Header().Set("Apigw-Requestid", event.RequestContext.RequestID)

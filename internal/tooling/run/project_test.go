@@ -64,7 +64,7 @@ func TestPagesOfListedOriginsMayCall(t *testing.T) {
 	}{
 		{"a token", "POST", good, "", 200},
 		{"a problem", "POST", "{", "", 400},
-		{"a problem of the method", "GET", "", "", 405},
+		{"another route", "GET", "", "", 404},
 		{"an error of API Gateway", "POST", good, "nonsense", 401},
 	}
 	for _, tt := range tests {
