@@ -31,7 +31,7 @@ func TestFiguresAreComparedWithTheirLimits(t *testing.T) {
 	var exceeded []string
 	for _, f := range s.figures(9e6, 0, 1) {
 		if f.exceeded() {
-			exceeded = append(exceeded, f.Name)
+			exceeded = append(exceeded, f.name)
 		}
 	}
 	want := []string{"peak memory, MB", "frozen processes' duplicate requests", "first token, L, 128 MB × a whole CPU"}
@@ -111,11 +111,10 @@ func TestWaysToBreakAConnection(t *testing.T) {
 }
 
 func TestChartHasABarForEachVariant(t *testing.T) {
-	r := report{Rows: []row{
-		{Values: map[string]summary{product: {Median: 250}, naive: {Median: 290}}},
-		{Values: map[string]summary{product: {Median: 251}}},
-	}}
-	chart := r.chart()
+	chart := chart([]row{
+		{values: map[string]summary{product: {median: 250}, naive: {median: 290}}},
+		{values: map[string]summary{product: {median: 251}}},
+	})
 	for _, want := range []string{"this function", ">250<", ">290<", ">251<", "shortest possible: 240"} {
 		if !strings.Contains(string(chart), want) {
 			t.Errorf("%s is missing in\n%s", want, chart)

@@ -16,9 +16,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -33,7 +33,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	rounds := flags.Int("rounds", 21, "rounds to measure, after one that warms the machine's caches")
-	results := flags.String("results", "internal/tooling/bench", "directory for results.json and chart.svg")
+	chartFile := flags.String("chart", "internal/tooling/bench/chart.svg", "file for the chart")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -61,21 +61,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := report{
-		Machine: machine(), Go: runtime.Version(), Date: time.Now().UTC().Format(time.DateOnly), Rounds: b.rounds,
-		NotMeasured: b.notMeasured, Rows: samples.rows(), Figures: samples.figures(binary.Size(), failed, duplicates),
-	}
-	r.write(out)
-	if err := r.save(*results); err != nil {
+	rows, figures := samples.rows(), samples.figures(binary.Size(), failed, duplicates)
+	b.print(rows, figures)
+	if err := os.WriteFile(*chartFile, chart(rows), 0o600); err != nil {
 		return err
 	}
-	var failures []error
-	for _, f := range r.Figures {
-		if f.exceeded() {
-			failures = append(failures, fmt.Errorf("%s: %.3f exceeds the limit of %.4g", f.Name, f.Value, f.Limit))
-		}
+	if slices.ContainsFunc(figures, figure.exceeded) {
+		return errors.New("a figure exceeds its limit")
 	}
-	return errors.Join(failures...)
+	return nil
 }
 
 // bench is one run.

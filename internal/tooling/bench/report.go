@@ -4,12 +4,8 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -20,25 +16,14 @@ type samples map[sample][]float64
 
 type sample struct{ scenario, variant, measurement string }
 
-// report is the result of a run, in the form of results.json.
-type report struct {
-	Machine     string   `json:"machine"`
-	Go          string   `json:"go"`
-	Date        string   `json:"date"`
-	Rounds      int      `json:"rounds"`
-	NotMeasured []string `json:"notMeasured,omitempty"`
-	Rows        []row    `json:"rows"`
-	Figures     []figure `json:"figures"`
-}
-
 // row compares the variants.
 type row struct {
-	Name   string             `json:"name"`
-	Values map[string]summary `json:"values"` // by variant
+	name   string
+	values map[string]summary // by variant
 }
 
 // summary is the median of all rounds and the quartiles.
-type summary struct{ Median, Low, High float64 }
+type summary struct{ median, low, high float64 }
 
 // rows returns the comparison. The first two rows are those of the chart.
 func (s samples) rows() []row {
@@ -66,12 +51,11 @@ func (s samples) rows() []row {
 
 // figure is a property of the product with a limit.
 type figure struct {
-	Name  string  `json:"name"`
-	Value float64 `json:"value"`
-	Limit float64 `json:"limit"`
+	name         string
+	value, limit float64
 }
 
-func (f figure) exceeded() bool { return f.Value > f.Limit }
+func (f figure) exceeded() bool { return f.value > f.limit }
 
 // figures returns all that have a limit. Ratios are stable from run to run, where
 // times depend on the machine.
@@ -98,48 +82,36 @@ func quantile(values []float64, q float64) float64 {
 
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
-// write prints the report as tables.
-func (r *report) write(out io.Writer) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+// print prints all results as tables.
+func (b *bench) print(rows []row, figures []figure) {
+	w := tabwriter.NewWriter(b.out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
-	fmt.Fprintf(w, "\n%s, %s, %d rounds, medians and quartiles\n\n", r.Machine, r.Go, r.Rounds)
+	fmt.Fprintf(w, "\n%s, %s, %d rounds, medians and quartiles\n\n", machine(), runtime.Version(), b.rounds)
 	fmt.Fprintf(w, "\t%s\n", strings.Join(variantNames, "\t"))
-	for _, row := range r.Rows {
-		fmt.Fprint(w, row.Name)
+	for _, row := range rows {
+		fmt.Fprint(w, row.name)
 		for _, name := range variantNames {
-			v := row.Values[name]
-			fmt.Fprintf(w, "\t%.2f (%.2f to %.2f)", v.Median, v.Low, v.High)
+			v := row.values[name]
+			fmt.Fprintf(w, "\t%.2f (%.2f to %.2f)", v.median, v.low, v.high)
 		}
 		fmt.Fprintln(w)
 	}
 	fmt.Fprint(w, "\nfigure\tvalue\tlimit\n")
-	for _, f := range r.Figures {
-		fmt.Fprintf(w, "%s\t%.3f\t%.4g", f.Name, f.Value, f.Limit)
+	for _, f := range figures {
+		fmt.Fprintf(w, "%s\t%.3f\t%.4g", f.name, f.value, f.limit)
 		if f.exceeded() {
 			fmt.Fprint(w, "\tEXCEEDED")
 		}
 		fmt.Fprintln(w)
 	}
-	for _, what := range r.NotMeasured {
+	for _, what := range b.notMeasured {
 		fmt.Fprintf(w, "NOT MEASURED: %s\n", what)
 	}
 }
 
-// save writes results.json and chart.svg to dir.
-func (r *report) save(dir string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(dir, "results.json"), append(text, '\n'), 0o600),
-		os.WriteFile(filepath.Join(dir, "chart.svg"), r.chart(), 0o600),
-	)
-}
-
 // chart draws the first two rows as SVG bars. Libraries for charts would be the
 // largest dependency of the module.
-func (r *report) chart() []byte {
+func chart(rows []row) []byte {
 	const (
 		left, top     = 150, 78
 		width, height = 760, 330
@@ -148,9 +120,9 @@ func (r *report) chart() []byte {
 	colors := []string{"#2f6db5", "#e08a1e"}
 	floor := ms(distanceL.floor())
 	longest := floor
-	for _, row := range r.Rows[:2] {
-		for _, v := range row.Values {
-			longest = max(longest, v.Median)
+	for _, row := range rows[:2] {
+		for _, v := range row.values {
+			longest = max(longest, v.median)
 		}
 	}
 	x := func(ms float64) float64 { return left + ms/longest*(width-left-80) }
@@ -167,10 +139,10 @@ func (r *report) chart() []byte {
 	for i, name := range variantNames {
 		y := top + i*group
 		fmt.Fprintf(&svg, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", left-10, y+bar+5, name)
-		for j, row := range r.Rows[:2] {
-			if v, ok := row.Values[name]; ok {
+		for j, row := range rows[:2] {
+			if v, ok := row.values[name]; ok {
 				fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d">%.0f</text>`+"\n",
-					left, y+j*bar, x(v.Median)-left, bar-2, colors[j], x(v.Median)+6, y+j*bar+13, v.Median)
+					left, y+j*bar, x(v.median)-left, bar-2, colors[j], x(v.median)+6, y+j*bar+13, v.median)
 			}
 		}
 	}

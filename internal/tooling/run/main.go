@@ -86,10 +86,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	api := &localAPI{function: first, out: stdout, jwt: getenv("REQUIRE_AUTHORIZER") == "true"}
 	defer api.close()
 	if len(build) > 0 {
-		changes, err := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))
-		if err != nil {
-			return err
-		}
+		changes := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))
 		var rebuilding sync.WaitGroup
 		defer rebuilding.Wait() // before api.close, so that no function starts after it
 		defer stop()

@@ -21,18 +21,16 @@ func templateCORS(name, origins string) (cors apigateway.CORS, err error) {
 		return cors, err
 	}
 	var template struct {
-		Resources struct {
-			API struct {
-				Properties struct {
-					CORS []yaml.Node `yaml:"CorsConfiguration"` // !If: a condition and its two branches
-				} `yaml:"Properties"`
-			} `yaml:"Api"`
+		Resources map[string]struct {
+			Properties struct {
+				CORS []yaml.Node `yaml:"CorsConfiguration"` // !If: a condition and its two branches
+			} `yaml:"Properties"`
 		} `yaml:"Resources"`
 	}
 	if err := yaml.Unmarshal(text, &template); err != nil {
 		return cors, fmt.Errorf("%s: %w", name, err)
 	}
-	branches := template.Resources.API.Properties.CORS
+	branches := template.Resources["Api"].Properties.CORS
 	if len(branches) != 3 {
 		return cors, fmt.Errorf("%s: CorsConfiguration of Api is not an !If", name)
 	}

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -33,9 +32,7 @@ func serveStandIns(ctx context.Context, args []string, stdout io.Writer) error {
 	incodePort := flags.String("incode", "9081", "`port` of Incode")
 	secretsPort := flags.String("secrets", "9082", "`port` of Secrets Manager")
 	key := flags.String("key", incodetest.Key, "API `key` that Incode accepts and the secret contains")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
+	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)

@@ -4,79 +4,66 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 )
 
-// settleTime is how long no file must change before the function is rebuilt.
-// Editors write a file in several steps, and git writes many files.
-const settleTime = 100 * time.Millisecond
+// watchInterval is how often watch looks at the files.
+const watchInterval = 200 * time.Millisecond
 
 // watch reports until ctx ends that a Go file below one of the folders has
-// changed, other than a test. Changes within settleTime are reported once, and so
-// are those that nobody has received yet.
-func watch(ctx context.Context, folders ...string) (<-chan struct{}, error) {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	for _, folder := range folders {
-		if _, err := add(watcher, folder); err != nil {
-			return nil, errors.Join(err, watcher.Close())
-		}
-	}
-	changes := make(chan struct{}, 1)
+// changed, other than a test. It waits until nothing has changed for one interval,
+// because editors write a file in several steps, and git writes many files.
+// (Notifications of the kernel would take more code: they do not cover new
+// folders.)
+func watch(ctx context.Context, folders ...string) <-chan struct{} {
+	changes := make(chan struct{})
+	reported := sources(folders)
 	go func() {
 		defer close(changes)
-		defer watcher.Close()
-		settled := time.NewTimer(settleTime)
-		settled.Stop()
-		for {
+		last := reported
+		for tick := time.Tick(watchInterval); ; {
 			select {
+			case <-tick:
 			case <-ctx.Done():
 				return
-			case event := <-watcher.Events:
-				changed := isSource(event.Name) && !event.Has(fsnotify.Chmod)
-				if event.Has(fsnotify.Create) { // perhaps a folder; if it is gone already, it needs no watching
-					found, _ := add(watcher, event.Name)
-					changed = changed || found
-				}
-				if changed {
-					settled.Reset(settleTime)
-				}
-			case <-settled.C:
+			}
+			now := sources(folders)
+			if now == last && now != reported {
 				select {
 				case changes <- struct{}{}:
-				default:
+					reported = now
+				case <-ctx.Done():
+					return
 				}
-			case <-watcher.Errors: //nolint:errcheck // one change is lost; the next one is seen
 			}
+			last = now
 		}
 	}()
-	return changes, nil
+	return changes
 }
 
-// add watches a folder and all folders below it, and reports whether they contain
-// a Go file already. A name that is a file is only checked for that.
-func add(watcher *fsnotify.Watcher, name string) (found bool, err error) {
-	err = filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			return watcher.Add(path) // before the folder is read, so that no file is missed
-		}
-		found = found || isSource(path)
-		return err
-	})
-	return found, err
-}
-
-// isSource reports whether a file may be part of the function. The go command
-// ignores names that begin with a dot; Emacs creates such files while it edits.
-func isSource(name string) bool {
-	name = filepath.Base(name)
-	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, ".")
+// sources returns the names, sizes and times of the Go files that may be part of
+// the function. The go command ignores names that begin with a dot; Emacs creates
+// such files while it edits.
+func sources(folders []string) string {
+	var files strings.Builder
+	for _, folder := range folders {
+		_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil { // it has just been removed
+				return nil
+			}
+			name := entry.Name()
+			if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, ".") {
+				if info, err := entry.Info(); err == nil {
+					fmt.Fprintln(&files, path, info.Size(), info.ModTime().UnixNano())
+				}
+			}
+			return nil
+		})
+	}
+	return files.String()
 }

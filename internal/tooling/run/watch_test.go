@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,61 +14,57 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"omnistart/internal/tooling/incodetest"
 )
 
-func TestOnlyGoFilesThatAreNotTestsAreSource(t *testing.T) {
-	for name, want := range map[string]bool{
-		"internal/a.go": true, "a.go": true, "internal/a_test.go": false, "internal/a.txt": false, "internal/a.go~": false,
-		"internal/.#a.go": false, "internal": false,
-	} {
-		if got := isSource(name); got != want {
-			t.Errorf("%s: %t, want %t", name, got, want)
-		}
-	}
-}
-
-func TestWatchSeesNewFolders(t *testing.T) {
-	dir, elsewhere := t.TempDir(), t.TempDir()
-	if err := os.MkdirAll(filepath.Join(elsewhere, "package", "deep"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write := func(name string) {
+func TestWatchReportsChangesOfGoFilesThatAreNotTests(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
 		t.Helper()
-		if err := os.WriteFile(name, []byte("package deep\n"), 0o600); err != nil {
+		name = filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(filepath.Join(elsewhere, "package", "deep", "a.go"))
-	changes, err := watch(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps := []struct {
-		name string
-		do   func() error
-	}{
-		{"a folder with a file", func() error {
-			return os.Rename(filepath.Join(elsewhere, "package"), filepath.Join(dir, "package"))
-		}},
-		{"a file in it", func() error { write(filepath.Join(dir, "package", "deep", "b.go")); return nil }},
-		{"its removal", func() error { return os.Remove(filepath.Join(dir, "package", "deep", "b.go")) }},
-	}
-	for _, step := range steps {
-		if err := step.do(); err != nil {
-			t.Fatal(err)
+	write("a.go", "package a\n")
+	synctest.Test(t, func(t *testing.T) { // its clock does not wait
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		changes := watch(ctx, dir, filepath.Join(dir, "none"))
+		for _, tt := range []struct {
+			name   string
+			change func()
+			want   bool
+		}{
+			{"nothing", func() {}, false},
+			{"a longer file", func() { write("a.go", "package a // longer\n") }, true},
+			{"a file in a new folder", func() { write("new/folder/b.go", "package b\n") }, true},
+			{"two files at the same time", func() { write("c.go", ""); write("d.go", "") }, true},
+			{"a removed file", func() { _ = os.Remove(filepath.Join(dir, "c.go")) }, true},
+			{"other files", func() { write("a_test.go", ""); write("a.txt", ""); write("a.go~", ""); write(".#a.go", "") }, false},
+		} {
+			tt.change()
+			reports := 0
+			for deadline := time.After(10 * watchInterval); deadline != nil; {
+				select {
+				case <-changes:
+					reports++
+				case <-deadline:
+					deadline = nil
+				}
+			}
+			if got := reports == 1; got != tt.want || reports > 1 {
+				t.Errorf("%s: %d reports, want %t", tt.name, reports, tt.want)
+			}
 		}
-		select {
-		case <-changes:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: not told", step.name)
+		stop()
+		if _, ok := <-changes; ok {
+			t.Error("a report after the end")
 		}
-	}
-	if _, err := watch(t.Context(), filepath.Join(dir, "none")); err == nil {
-		t.Error("watches a folder that is not there")
-	}
+	})
 }
 
 func TestChangedFileRebuildsAndRestartsTheFunction(t *testing.T) {
