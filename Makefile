@@ -50,9 +50,12 @@ contract: ## check the OpenAPI document against the code, the template and the r
 # With the default timeout of 3 times the duration of the tests, a busy machine reports slow tests as hanging ones.
 GREMLINS = github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --timeout-coefficient 10 --output-statuses lt
 
+# It works in a copy without .build, because gremlins copies all files of the module for each package.
 .PHONY: mutate
 mutate: ## report how many small changes of the code the unit tests notice, by package
-	@for package in $$(ls internal | grep -v '^tooling$$'); do \
+	@rm -rf .build/mutate && mkdir -p .build/mutate
+	@git ls-files -co --exclude-standard | tar -cf - -T - | tar -xf - -C .build/mutate
+	@cd .build/mutate && for package in $$(ls internal | grep -v '^tooling$$'); do \
 		echo "== internal/$$package"; \
 		go run $(GREMLINS) $(MUTATE_FLAGS) ./internal/$$package || exit 1; \
 	done
