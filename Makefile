@@ -1,69 +1,84 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# The function as it is deployed: static, stripped, without the old RPC mode and without HTTP/2, which it must not speak to Incode.
-# Without the commit, too: samconfig.toml is filled in, and a changed tree would make another binary of the same code.
+# The function as it is deployed: static, stripped, without the old RPC mode, and without HTTP/2, which it must not use
+# with Incode. The commit is not stamped in: you fill in samconfig.toml, and then the same code would build another binary.
 BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: run
-run: ## run the function on localhost:3000 (PORT), with stand-ins for AWS and Incode; CORS names the origins of your pages
+run: ## run the function on localhost:3000 (PORT) with stand-ins for AWS and Incode; CORS sets the origins of your pages
+	@echo 'Compiling the function (the first time, Go also downloads its modules) ...'
 	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
+	@echo 'Compiling the local Lambda, API Gateway, Secrets Manager and Incode ...'
 	@go build -o .build/run ./internal/tooling/run
 	@.build/run . .build/bootstrap env CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
 
 .PHONY: test
-test: ## run all tests, those of the compiled function among them
-	go test -race -timeout 5m ./...
+test: ## run all tests, also those of the compiled function, with the short fault matrix
+	go test -race -timeout 30m ./...
+
+.PHONY: test-all
+test-all: ## run all tests with the long fault matrix
+	go test -race -timeout 30m ./internal/...
+	go test -race -timeout 30m ./functions/start -args -all
+
+SOAK_FLAGS ?= -calls 1000000
+
+.PHONY: soak
+soak: ## call the function a million times, with faults, and check for leaks (Linux; SOAK_FLAGS='-calls 100000')
+	go test -race=false -timeout 0 -v -run TestAtMostOnce ./functions/start -args $(SOAK_FLAGS)
 
 FUZZTIME ?= 30s
 
-# At the end of its time, go test may fail with a deadline of its own: go.dev/issue/75804, mended in Go 1.27.
+# When the time is over, go test may report its own deadline as a failure: go.dev/issue/75804, fixed in Go 1.27.
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@mkdir -p .build
-	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' functions internal | sort | while IFS=: read -r file target; do \
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' functions internal | sort | \
+	while IFS=: read -r file target; do \
 		target=$${target#func }; echo "$${file%/*} $$target"; \
-		{ go test -timeout 0 -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $(FUZZ_FLAGS) "./$${file%/*}" || echo FAILED; } 2>&1 | tee .build/fuzz.log; \
+		{ go test -timeout 0 -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $(FUZZ_FLAGS) "./$${file%/*}" || \
+			echo FAILED; } 2>&1 | tee .build/fuzz.log; \
 		! grep -q '^FAILED$$' .build/fuzz.log || grep -q '^    context deadline exceeded$$' .build/fuzz.log || exit 1; \
 	done
 
 .PHONY: contract
-contract: ## check the contract against the code, the template and the running function (needs Python 3 and npm)
+contract: ## check the OpenAPI document against the code, the template and the running function (needs Python 3 and npm)
 	@internal/tooling/contract/check.sh
 
+GREMLINS = github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
+
 .PHONY: mutate
-mutate: ## break the code in every small way and count what the tests notice (half an hour)
-	@go run ./internal/tooling/mutate $(MUTATE_FLAGS)
+mutate: ## report how many small changes of the code the unit tests notice, by package
+	@for package in $$(ls internal | grep -v '^tooling$$'); do \
+		echo "== internal/$$package"; \
+		go run $(GREMLINS) unleash --output-statuses lt $(MUTATE_FLAGS) ./internal/$$package || exit 1; \
+	done
+	@echo 'Not measured: functions/start, because its tests run the compiled function as a process.'
 
 BENCH = .build/bench
 
 .PHONY: bench
-bench: ## measure the function beside others, cold, warm, frozen and in a storm (Linux; best as root)
+bench: ## measure the function beside other implementations (Linux; as root for CPU limits, with npm for Node.js)
 	@mkdir -p $(BENCH)
 	@CGO_ENABLED=0 $(BUILD) -o $(BENCH)/start ./functions/start
-	@CGO_ENABLED=0 go build -tags lambda.norpc -ldflags '-s -w' -o $(BENCH)/ ./internal/tooling/bench/naive ./internal/tooling/bench/bare ./internal/tooling/bench/hello
+	@CGO_ENABLED=0 go build -tags lambda.norpc -ldflags '-s -w' -o $(BENCH)/ \
+		./internal/tooling/bench/naive ./internal/tooling/bench/bare
 	@CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(BUILD) -o $(BENCH)/start-arm64 ./functions/start
-	@if command -v npm >/dev/null; then cp -r internal/tooling/bench/node $(BENCH)/ && npm ci --silent --prefix $(BENCH)/node; fi
+	@if command -v npm >/dev/null; then \
+		cp -r internal/tooling/bench/node $(BENCH)/ && npm ci --silent --prefix $(BENCH)/node; \
+	fi
 	@go build -o $(BENCH)/bench ./internal/tooling/bench
-	@$(BENCH)/bench -binaries $(BENCH) $(BENCH_FLAGS)
-
-.PHONY: soak
-soak: ## call the function a million times, faults among the calls (Linux; SOAK_FLAGS='-n 100000')
-	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
-	@go build -o .build/soak ./internal/tooling/soak
-	@.build/soak $(SOAK_FLAGS)
+	@$(BENCH)/bench $(BENCH_FLAGS)
 
 SBOM = .build/sbom
+CYCLONEDX = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 .PHONY: sbom
-sbom: ## list what the function for ARCH is made of, in .build/sbom/bom.json (CycloneDX)
+sbom: ## write a software bill of materials of the function for ARCH to .build/sbom/bom.json (CycloneDX)
 	@$(MAKE) --no-print-directory build-StartFunction ARTIFACTS_DIR=$(SBOM)
-	@go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -std -short-purls -version "$$(git describe --always --dirty)" -output $(SBOM)/bom.json $(SBOM)/bootstrap
-
-.PHONY: test-deploy
-test-deploy: ## deploy to an emulated AWS account on this machine (needs Python 3)
-	@tools=$$(internal/tooling/deploy/install.sh emulator) && PYTHONDONTWRITEBYTECODE=1 \
-		"$$tools/python" -m pytest -x -q -p no:cacheprovider --durations=5 internal/tooling/deploy/test_emulated.py
+	@go run $(CYCLONEDX) bin -json -std -short-purls -version "$$(git describe --always --dirty)" \
+		-output $(SBOM)/bom.json $(SBOM)/bootstrap
 
 # Deployment. ENV is a section of samconfig.toml: default, staging or prod.
 
@@ -77,11 +92,6 @@ BODY ?= {"configurationId":"$(FLOW)"}
 section = awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml
 config = $(shell $(section) | sed -n 's/^$(1) *= *"\([A-Za-z0-9_./-]*\)".*/\1/p' | head -n 1)
 parameters = awk -v env='$(ENV)' -f internal/tooling/deploy/overrides.awk
-# SAM CLI leaves a parameter that it is not given at its deployed value, so that a line commented out would change nothing.
-# make deploy therefore gives the defaults, too.
-defaults = awk '/^[A-Z]/ { on = $$1 == "Parameters:" } on && /^  [A-Z]/ { name = $$1; sub(/:/, "=", name) } \
-	on && $$1 == "Default:" { gsub(/["\047]/, "", $$2); print name "\"" $$2 "\"" }'
-
 architecture = $(shell $(parameters) samconfig.toml | sed -n 's/^Architecture=//p')
 
 # SAM does not tell make for which processor to build, so both read the same line, or have the same default.
@@ -128,8 +138,8 @@ IMAGE = public.ecr.aws/lambda/provided:al2023-rapid-$(HOST_ARCH)
 local: ## serve the function in a container under sam local on localhost:3000 (PORT)
 	$(need-docker)
 	@$(MAKE) --no-print-directory build ARCH=$(HOST_ARCH)
-	@mkdir -p .build && go build -o .build/standins ./internal/tooling/standins
-	@.build/standins -addr 0.0.0.0 & standins=$$!; trap "kill $$standins" EXIT; trap exit INT TERM; \
+	@mkdir -p .build && go build -o .build/run ./internal/tooling/run
+	@.build/run standins -addr 0.0.0.0 & standins=$$!; trap "kill $$standins" EXIT; trap exit INT TERM; \
 	docker image inspect $(IMAGE) >/dev/null 2>&1 && offline=--skip-pull-image; \
 	sam local start-api --config-env local --port $(PORT) $$offline $(LOCAL_FLAGS) \
 		--parameter-overrides Architecture=$(HOST_ARCH) AllowedConfigurationIds=from-env-vars CorsOrigins=$(CORS)
@@ -142,8 +152,7 @@ filled-in:
 deploy: filled-in build ## deploy to ENV
 	@go version -m $(BOOTSTRAP) | grep -q 'GOARCH=$(if $(filter x86_64,$(DEPLOYED_ARCH)),amd64,$(DEPLOYED_ARCH))$$' || \
 		{ echo 'samconfig.toml deploys $(DEPLOYED_ARCH), the binary is for $(ARCH): put Architecture=$(ARCH) into parameter_overrides of $(ENV)' >&2; exit 1; }
-	@set -f; sam deploy --config-env $(ENV) --parameter-overrides \
-		$$($(defaults) template.yaml) $$($(parameters) samconfig.toml | sed 's/=\(.*\)/="\1"/')
+	sam deploy --config-env $(ENV)
 
 BUCKET = $(or $(addprefix --s3-bucket ,$(call config,s3_bucket)),--resolve-s3)
 PACKAGED = .aws-sam/packaged.yaml
@@ -201,4 +210,4 @@ delete: ## delete the stack of ENV; the secret that it made stays
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile

@@ -20,7 +20,7 @@ import (
 
 const route = "POST /omni/start"
 
-func TestEventIsTheOneThatAPIGatewaySends(t *testing.T) {
+func TestEventEqualsACapturedOne(t *testing.T) {
 	file, err := os.ReadFile("testdata/post.json")
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,8 @@ func TestEventIsTheOneThatAPIGatewaySends(t *testing.T) {
 	if err := json.Unmarshal(file, &want); err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequest(http.MethodPost, "http://localhost:3000/omni/start?a=1&a=2&b=%20", strings.NewReader(want.Body))
+	const url = "http://localhost:3000/omni/start?a=1&a=2&b=%20"
+	r := httptest.NewRequest(http.MethodPost, url, strings.NewReader(want.Body))
 	r.Header.Set("CONTENT-TYPE", "application/json")
 	r.Header.Set("Content-Length", "31")
 	r.Header.Set("User-Agent", "curl/8.14.1")
@@ -42,37 +43,38 @@ func TestEventIsTheOneThatAPIGatewaySends(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What is new in each event is checked by form and taken over.
-	if c := got.RequestContext; !regexp.MustCompile(`^[\w+/-]{15}=$`).MatchString(c.RequestID) {
+	// Three values differ in each event: check their form, then copy them.
+	c := got.RequestContext
+	if !regexp.MustCompile(`^[\w+/-]{15}=$`).MatchString(c.RequestID) {
 		t.Errorf("requestId %q", c.RequestID)
-	} else if at, err := time.Parse("02/Jan/2006:15:04:05 -0700", c.Time); err != nil || at.Before(before) || at.Unix() != c.TimeEpoch/1000 {
+	}
+	at, err := time.Parse("02/Jan/2006:15:04:05 -0700", c.Time)
+	if err != nil || at.Before(before) || at.Unix() != c.TimeEpoch/1000 {
 		t.Errorf("time %q, timeEpoch %d, %v", c.Time, c.TimeEpoch, err)
 	}
-	want.RequestContext.RequestID = got.RequestContext.RequestID
-	want.RequestContext.Time = got.RequestContext.Time
-	want.RequestContext.TimeEpoch = got.RequestContext.TimeEpoch
+	want.RequestContext.RequestID, want.RequestContext.Time, want.RequestContext.TimeEpoch = c.RequestID, c.Time, c.TimeEpoch
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
-func TestRouteKey(t *testing.T) {
-	for target, want := range map[string]string{
-		"POST /omni/start":   route,
-		"GET /omni/start":    "$default",
-		"POST /omni/start/":  "$default",
-		"POST //omni/start":  "$default",
-		"POST /omni/start?a": route,
+func TestOtherRoutesAreNotFound(t *testing.T) {
+	for target, want := range map[string]int{
+		"POST /omni/start":   0,
+		"POST /omni/start?a": 0,
+		"GET /omni/start":    404,
+		"POST /omni/start/":  404,
+		"POST //omni/start":  404,
 	} {
 		method, path, _ := strings.Cut(target, " ")
-		event, err := apigateway.NewEvent(httptest.NewRequest(method, "http://localhost"+path, nil), route)
-		if err != nil || event.RouteKey != want || event.RequestContext.RouteKey != want {
-			t.Errorf("%s: route key %q, %v, want %q", target, event.RouteKey, err, want)
+		_, err := apigateway.NewEvent(httptest.NewRequest(method, "http://localhost"+path, nil), route)
+		if got := statusOf(err); got != want {
+			t.Errorf("%s: status %d, want %d", target, got, want)
 		}
 	}
 }
 
-func TestBodyEncoding(t *testing.T) {
+func TestTextIsPassedOnAndOtherBodiesAreBase64(t *testing.T) {
 	tests := []struct {
 		name, contentType, contentEncoding, body string
 		isBase64                                 bool
@@ -115,7 +117,7 @@ func TestBodyEncoding(t *testing.T) {
 	}
 }
 
-func TestBodyLimit(t *testing.T) {
+func TestBodyOver10MiBIsRejected(t *testing.T) {
 	for size, want := range map[int]int{10 << 20: 0, 10<<20 + 1: http.StatusRequestEntityTooLarge} {
 		r := httptest.NewRequest(http.MethodPost, "/omni/start", strings.NewReader(strings.Repeat("x", size)))
 		_, err := apigateway.NewEvent(r, route)
@@ -133,18 +135,19 @@ func statusOf(err error) int {
 	return 0
 }
 
-func TestClaims(t *testing.T) {
+func TestClaimsComeFromTheTokenOrTheHeader(t *testing.T) {
 	jwt := func(payload string) string {
 		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".not-a-signature"
 	}
 	tests := []struct {
 		name, authorization, header string
-		claims                      map[string]string // nil: the request goes through without any
+		claims                      map[string]string // nil: the event has no authorizer context
 		status                      int
 	}{
 		{"none", "", "", nil, 0},
 		{"SigV4", "AWS4-HMAC-SHA256 Credential=x", "", nil, 0},
-		{"claims of every type", "Bearer " + jwt(`{"sub":"customer-42","exp":1764000000,"admin":true,"groups":["a","b"]}`), "",
+		{"claims of every type",
+			"Bearer " + jwt(`{"sub":"customer-42","exp":1764000000,"admin":true,"groups":["a","b"]}`), "",
 			map[string]string{"sub": "customer-42", "exp": "1764000000", "admin": "true", "groups": "[a b]"}, 0},
 		{"scheme in lower case", "bearer " + jwt(`{"sub":"x"}`), "", map[string]string{"sub": "x"}, 0},
 		{"no claims", "Bearer " + jwt(`{}`), "", map[string]string{}, 0},
@@ -153,8 +156,10 @@ func TestClaims(t *testing.T) {
 		{"not base64", "Bearer e30.*.x", "", nil, 401},
 		{"not JSON", "Bearer " + jwt(`sub`), "", nil, 401},
 		{"JSON null", "Bearer " + jwt(`null`), "", nil, 401},
-		{"header", "", `{"sub":"customer-7","exp":1764000000}`, map[string]string{"sub": "customer-7", "exp": "1764000000"}, 0},
-		{"header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":"customer-7"}`, map[string]string{"sub": "customer-7"}, 0},
+		{"header", "", `{"sub":"customer-7","exp":1764000000}`,
+			map[string]string{"sub": "customer-7", "exp": "1764000000"}, 0},
+		{"header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":"customer-7"}`,
+			map[string]string{"sub": "customer-7"}, 0},
 		{"header beside a bad token", "Bearer", `{"sub":"customer-7"}`, map[string]string{"sub": "customer-7"}, 0},
 		{"header that is not JSON", "", `sub`, nil, 401},
 		{"bad header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":`, nil, 401},
@@ -187,26 +192,27 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-func TestRespond(t *testing.T) {
+func TestWriteResponse(t *testing.T) {
+	const serverError = `{"message":"Internal Server Error"}`
 	tests := []struct {
 		name, payload string
 		status        int
 		contentType   string
 		body          string
 	}{
-		{"a full response", `{"statusCode":422,"headers":{"content-type":"application/problem+json"},"body":"{}"}`, 422, "application/problem+json", "{}"},
+		{"a full response", `{"statusCode":422,"headers":{"content-type":"application/problem+json"},"body":"{}"}`,
+			422, "application/problem+json", "{}"},
 		{"no content type", `{"statusCode":200,"body":"hello"}`, 200, "text/plain;charset=UTF-8", "hello"},
 		{"base64", `{"statusCode":200,"body":"/wA=","isBase64Encoded":true}`, 200, "text/plain;charset=UTF-8", "\xff\x00"},
-		{"JSON without a status is the body", `{"token":"t"}`, 200, "application/json", `{"token":"t"}`},
-		{"JSON that is no object is the body", `[1]`, 200, "application/json", `[1]`},
-		{"not JSON", `token`, 500, "application/json", `{"message":"Internal Server Error"}`},
-		{"broken base64", `{"statusCode":200,"body":"*","isBase64Encoded":true}`, 500, "application/json", `{"message":"Internal Server Error"}`},
-		{"impossible status", `{"statusCode":99}`, 500, "application/json", `{"message":"Internal Server Error"}`},
+		{"no status", `{"token":"t"}`, 500, "application/json", serverError},
+		{"not JSON", `token`, 500, "application/json", serverError},
+		{"broken base64", `{"statusCode":200,"body":"*","isBase64Encoded":true}`, 500, "application/json", serverError},
+		{"impossible status", `{"statusCode":99}`, 500, "application/json", serverError},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			if status := apigateway.Respond(w, []byte(tt.payload)); status != tt.status || w.Code != tt.status {
+			if status := apigateway.WriteResponse(w, []byte(tt.payload)); status != tt.status || w.Code != tt.status {
 				t.Errorf("status %d, sent as %d, want %d", status, w.Code, tt.status)
 			}
 			if got := w.Header().Get("Content-Type"); got != tt.contentType {
@@ -219,15 +225,16 @@ func TestRespond(t *testing.T) {
 	}
 }
 
-func TestRespondSendsHeadersAndCookies(t *testing.T) {
+func TestWriteResponseSendsHeadersAndCookies(t *testing.T) {
 	w := httptest.NewRecorder()
-	apigateway.Respond(w, []byte(`{"statusCode":204,"headers":{"cache-control":"no-store"},"cookies":["a=1","b=2"]}`))
+	const payload = `{"statusCode":204,"headers":{"cache-control":"no-store"},"cookies":["a=1","b=2"]}`
+	apigateway.WriteResponse(w, []byte(payload))
 	if got := w.Header(); got.Get("Cache-Control") != "no-store" || len(got["Set-Cookie"]) != 2 {
 		t.Errorf("headers %v", got)
 	}
 }
 
-func TestRefuse(t *testing.T) {
+func TestWriteError(t *testing.T) {
 	tests := []struct {
 		err    error
 		status int
@@ -238,7 +245,8 @@ func TestRefuse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		w := httptest.NewRecorder()
-		if status := apigateway.Refuse(w, tt.err); status != tt.status || w.Code != tt.status || w.Body.String() != tt.body {
+		status := apigateway.WriteError(w, tt.err)
+		if status != tt.status || w.Code != tt.status || w.Body.String() != tt.body {
 			t.Errorf("%v: status %d, sent as %d with %s", tt.err, status, w.Code, w.Body)
 		}
 	}

@@ -7,21 +7,20 @@ import (
 	"strings"
 )
 
-// CORS holds the rules of an HTTP API's CorsConfiguration, under the names that
-// they have there. The zero value lets no origin in.
+// CORS contains the rules of an HTTP API's CorsConfiguration, under the names
+// that they have there. The zero value allows no origin.
 type CORS struct {
-	AllowOrigins  []string `yaml:"-"` // as browsers send them, no *; in a template they depend on a parameter
+	AllowOrigins  []string `yaml:"-"` // as browsers send them, not *; set by a parameter of the template
 	AllowMethods  []string `yaml:"AllowMethods"`
 	AllowHeaders  []string `yaml:"AllowHeaders"`
 	ExposeHeaders []string `yaml:"ExposeHeaders"`
 	MaxAge        int      `yaml:"MaxAge"` // seconds
 }
 
-// Handler answers preflight requests, all of them with 204, and hands the others
-// to next. A listed origin gets the whole rules, whatever it has asked for: it is
-// the browser that compares. (Middleware compares on the server, and so refuses
-// headers that curl sends in another order than a browser, and hides from a page
-// why its method is not allowed.)
+// Handler answers preflight requests with 204 and passes all others to next. As
+// on API Gateway, the response to an allowed origin contains all rules, whatever
+// the request asks for: the browser compares. (Middleware such as rs/cors
+// compares on the server and omits the rules when a request breaks one.)
 //
 // See "Configure CORS for HTTP APIs" in the API Gateway developer guide.
 func (c CORS) Handler(next http.Handler) http.Handler {

@@ -10,10 +10,10 @@ import (
 	"omnistart/internal/tooling/apigateway"
 )
 
-func TestCORS(t *testing.T) {
+func TestCORSRulesAreForListedOrigins(t *testing.T) {
 	const listed, other = "https://b.example.com", "https://c.example.com"
 	rules := apigateway.CORS{
-		AllowOrigins:  []string{"https://a.example.com", listed, ""}, // CORS=a,b, leaves an empty one behind
+		AllowOrigins:  []string{"https://a.example.com", listed, ""}, // CORS="a,b," has an empty one
 		AllowMethods:  []string{"POST", "PUT"},
 		AllowHeaders:  []string{"authorization", "content-type"},
 		ExposeHeaders: []string{"retry-after"},
@@ -32,21 +32,23 @@ func TestCORS(t *testing.T) {
 	}{
 		{"preflight", "OPTIONS", listed, "POST", "content-type", 204, allowed},
 		{"preflight written by hand", "OPTIONS", listed, "POST", "Content-Type, Authorization", 204, allowed},
-		{"preflight for what is not allowed", "OPTIONS", listed, "DELETE", "x-api-key", 204, allowed},
+		{"preflight for a method that is not allowed", "OPTIONS", listed, "DELETE", "x-api-key", 204, allowed},
 		{"preflight of another origin", "OPTIONS", other, "POST", "content-type", 204, nil},
 		{"preflight of a page without an origin", "OPTIONS", "null", "POST", "", 204, nil},
-		{"OPTIONS that is no preflight", "OPTIONS", listed, "", "", next, answered},
-		{"OPTIONS of no page", "OPTIONS", "", "POST", "", next, nil},
+		{"OPTIONS that is not a preflight", "OPTIONS", listed, "", "", next, answered},
+		{"OPTIONS without an origin", "OPTIONS", "", "POST", "", next, nil},
 		{"request", "POST", listed, "", "", next, answered},
 		{"request with a method that is not allowed", "GET", listed, "", "", next, answered},
 		{"request of another origin", "POST", other, "", "", next, nil},
-		{"request of an origin that begins alike", "POST", listed + ".evil.example", "", "", next, nil},
-		{"request of no page", "POST", "", "", "", next, nil},
+		{"request of an origin with a listed prefix", "POST", listed + ".evil.example", "", "", next, nil},
+		{"request without an origin", "POST", "", "", "", next, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := httptest.NewRequest(tt.method, "/omni/start", nil)
-			for name, value := range map[string]string{"Origin": tt.origin, "Access-Control-Request-Method": tt.asks, "Access-Control-Request-Headers": tt.headers} {
+			for name, value := range map[string]string{
+				"Origin": tt.origin, "Access-Control-Request-Method": tt.asks, "Access-Control-Request-Headers": tt.headers,
+			} {
 				if value != "" {
 					r.Header.Set(name, value)
 				}

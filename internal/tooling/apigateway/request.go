@@ -1,13 +1,14 @@
 // Package apigateway stands in for an API Gateway HTTP API on a developer's
-// machine: it turns an HTTP request into the event that a Lambda function gets
-// (payload format 2.0), and what the function returns into an HTTP response.
+// machine: it converts an HTTP request to the event that a Lambda function gets
+// (payload format 2.0), and the function's response to an HTTP response.
 //
 // The rules are those of "Create AWS Lambda proxy integrations for HTTP APIs"
-// in the API Gateway developer guide, and where that is silent, of captured
-// events.
+// in the API Gateway developer guide. Where the guide says nothing, they are
+// taken from captured events.
 package apigateway
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -26,13 +28,13 @@ import (
 // maxBody is an HTTP API's limit for a request body.
 const maxBody = 10 << 20
 
-// ClaimsHeader is a header whose value, a JSON object, stands for the claims of
-// an access token, and goes before those of a bearer token. The function does
-// not get it.
+// ClaimsHeader is a header whose value, a JSON object, replaces the claims of an
+// access token. It takes precedence over a bearer token. The function does not
+// see the header.
 const ClaimsHeader = "X-Local-Claims"
 
-// Error is a request that API Gateway answers by itself: the function never
-// sees it.
+// Error is the response to a request that API Gateway rejects without calling
+// the function.
 type Error struct {
 	Status  int
 	Message string
@@ -40,17 +42,18 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message) }
 
-// NewEvent returns the event for a request to an API whose routes are route,
-// such as "POST /omni/start", and $default. It reads the body. Every error is
-// an *Error.
+// NewEvent returns the event for a request to an API whose only route is route,
+// such as "POST /omni/start". It reads the body. Every error is an *Error.
 //
-// An Authorization header of the form "Bearer JWT" takes the way of a JWT
-// authorizer, with one difference: the token is decoded and NOT verified,
-// neither signature nor issuer, audience, scopes or expiry. The header
-// [ClaimsHeader] names claims without a token. Both serve to try out what the
-// function makes of claims, and must never stand between the internet and
-// anything.
+// A bearer token in the Authorization header is handled as by a JWT authorizer,
+// with one difference: the token is decoded and NOT verified, neither its
+// signature nor issuer, audience, scopes or expiry. The header [ClaimsHeader]
+// sets claims without a token. Both are for trying out the function on one's own
+// machine, and must never face the internet.
 func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, error) {
+	if r.Method+" "+r.URL.Path != route {
+		return events.APIGatewayV2HTTPRequest{}, &Error{http.StatusNotFound, "Not Found"}
+	}
 	claims, err := claims(r.Header)
 	if err != nil {
 		return events.APIGatewayV2HTTPRequest{}, err
@@ -66,10 +69,6 @@ func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, er
 	if !isText(r.Header, raw) {
 		body, isBase64 = base64.StdEncoding.EncodeToString(raw), true
 	}
-	routeKey := "$default"
-	if r.Method+" "+r.URL.Path == route {
-		routeKey = route
-	}
 	sourceIP, _, _ := net.SplitHostPort(r.RemoteAddr)
 	domainName, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
@@ -79,17 +78,16 @@ func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, er
 	now := time.Now().UTC()
 	event := events.APIGatewayV2HTTPRequest{
 		Version:               "2.0",
-		RouteKey:              routeKey,
-		RawPath:               r.URL.Path, // decoded, whatever its name says
+		RouteKey:              route,
+		RawPath:               r.URL.Path, // decoded, in spite of its name
 		RawQueryString:        r.URL.RawQuery,
-		Cookies:               cookies(r.Header),
-		Headers:               headers(r),
+		Headers:               headers(r, sourceIP),
 		QueryStringParameters: join(r.URL.Query()),
 		RequestContext: events.APIGatewayV2HTTPRequestContext{
-			RouteKey:     routeKey,
+			RouteKey:     route,
 			AccountID:    "123456789012",
 			Stage:        "$default",
-			RequestID:    requestID(),
+			RequestID:    rand.Text()[:15] + "=", // looks like base64; Lambda's request IDs are UUIDs
 			APIID:        "local",
 			DomainName:   domainName,
 			DomainPrefix: prefix,
@@ -106,6 +104,9 @@ func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, er
 		Body:            body,
 		IsBase64Encoded: isBase64,
 	}
+	for _, line := range r.Header.Values("Cookie") {
+		event.Cookies = append(event.Cookies, strings.Split(line, "; ")...)
+	}
 	if claims != nil {
 		event.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
 			JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: claims},
@@ -114,46 +115,36 @@ func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, er
 	return event, nil
 }
 
-// isText reports whether API Gateway hands the body over as it is. Everything
-// else is base64: a body that is encoded, of another media type or of none
-// (curl's form data, for one). A text that is not UTF-8 could not be carried in
-// JSON; base64 brings it to the function unchanged.
+// isText reports whether API Gateway passes the body on unchanged. It encodes
+// every other body in base64: a compressed one, and one of another media type or
+// of none. A body that is not UTF-8 is encoded here too, since JSON cannot
+// contain it.
 func isText(h http.Header, body []byte) bool {
 	if len(body) == 0 {
 		return true
 	}
-	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
-	switch mediaType {
-	case "application/json", "application/javascript", "application/xml":
-	default:
-		if !strings.HasPrefix(mediaType, "text/") {
-			return false
-		}
+	if h.Get("Content-Encoding") != "" || !utf8.Valid(body) {
+		return false
 	}
-	return h.Get("Content-Encoding") == "" && utf8.Valid(body)
+	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	return strings.HasPrefix(mediaType, "text/") ||
+		slices.Contains([]string{"application/json", "application/javascript", "application/xml"}, mediaType)
 }
 
-// headers returns the headers with lower-case names, which is how a function
-// gets them however they were sent, and those that API Gateway adds. Cookies
-// have a place of their own.
-func headers(r *http.Request) map[string]string {
-	h := map[string]string{"host": r.Host, "x-forwarded-proto": "http"}
+// headers returns the headers as a function gets them, with lower-case names and
+// with those that API Gateway adds. Cookies are another field of the event.
+func headers(r *http.Request, sourceIP string) map[string]string {
+	h := map[string]string{"host": r.Host, "x-forwarded-proto": "http", "x-forwarded-for": sourceIP}
 	for name, value := range join(r.Header) {
 		h[strings.ToLower(name)] = value
 	}
 	delete(h, "cookie")
 	delete(h, strings.ToLower(ClaimsHeader))
-	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		h["x-forwarded-for"] = ip
-	}
 	return h
 }
 
-// join makes one value of many, separated by commas.
+// join joins the values of each name with commas.
 func join(values map[string][]string) map[string]string {
-	if len(values) == 0 {
-		return nil
-	}
 	joined := make(map[string]string, len(values))
 	for name, v := range values {
 		joined[name] = strings.Join(v, ",")
@@ -161,22 +152,12 @@ func join(values map[string][]string) map[string]string {
 	return joined
 }
 
-func cookies(h http.Header) []string {
-	var cookies []string
-	for _, line := range h.Values("Cookie") {
-		for cookie := range strings.SplitSeq(line, ";") {
-			cookies = append(cookies, strings.TrimSpace(cookie))
-		}
-	}
-	return cookies
-}
-
 // claims returns the claims of [ClaimsHeader] or of a bearer token, each as the
-// string that API Gateway makes of it, or nil when there is neither.
+// string to which API Gateway converts it, or nil when there is neither.
 func claims(h http.Header) (map[string]string, error) {
 	unauthorized := &Error{http.StatusUnauthorized, "Unauthorized"}
-	payload := h.Get(ClaimsHeader)
-	if payload == "" {
+	payload := []byte(h.Get(ClaimsHeader))
+	if len(payload) == 0 {
 		scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "Bearer") {
 			return nil, nil
@@ -185,31 +166,20 @@ func claims(h http.Header) (map[string]string, error) {
 		if len(parts) != 3 {
 			return nil, unauthorized
 		}
-		decoded, err := base64.RawURLEncoding.DecodeString(parts[1])
-		if err != nil {
+		var err error
+		if payload, err = base64.RawURLEncoding.DecodeString(parts[1]); err != nil {
 			return nil, unauthorized
 		}
-		payload = string(decoded)
 	}
-	decoder := json.NewDecoder(strings.NewReader(payload))
+	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.UseNumber() // 1764000000 must not become 1.764e+09
 	var values map[string]any
-	if err := decoder.Decode(&values); err != nil || values == nil {
-		return nil, unauthorized
-	}
-	if _, err := decoder.Token(); err != io.EOF { // something follows
+	if !json.Valid(payload) || decoder.Decode(&values) != nil || values == nil {
 		return nil, unauthorized
 	}
 	claims := make(map[string]string, len(values))
 	for name, value := range values {
-		claims[name] = fmt.Sprint(value) // API Gateway writes a list as [a b], too
+		claims[name] = fmt.Sprint(value) // API Gateway, too, writes a list as [a b]
 	}
 	return claims, nil
-}
-
-// requestID returns an ID in the form of API Gateway's, which are not Lambda's.
-func requestID() string {
-	var b [11]byte
-	_, _ = rand.Read(b[:]) // never fails, says its documentation
-	return base64.StdEncoding.EncodeToString(b[:])
 }

@@ -1,9 +1,9 @@
 //go:build linux
 
-// Command bench measures how much the function adds to Incode's own time, cold
-// and warm, beside other ways to build it. It plays Lambda's Runtime API, Secrets
-// Manager and Incode, over TLS and at a distance. It ends with an error when a
-// figure misses its gate.
+// Command bench measures how much time the function adds to Incode's own, cold
+// and warm, and compares it with other implementations. It serves Lambda's
+// Runtime API, Secrets Manager and Incode, the last two over TLS and with the
+// delays of a network. It fails when a figure exceeds its limit.
 package main
 
 import (
@@ -16,9 +16,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -32,161 +32,99 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	rounds := flags.Int("rounds", 21, "rounds that count; one more comes before")
-	binaries := flags.String("binaries", ".build/bench", "directory of what is measured")
-	event := flags.String("event", "internal/endpoint/testdata/iam.json", "event to send")
-	results := flags.String("results", "internal/tooling/bench", "directory for results.json and chart.svg")
-	only := flags.String("only", "", "measure one part: trials, freeze, flight or storm; nothing is saved then")
+	rounds := flags.Int("rounds", 21, "rounds to measure, after one that warms the machine's caches")
+	chartFile := flags.String("chart", "internal/tooling/bench/chart.svg", "file for the chart")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	dir, err := filepath.Abs(*binaries) // the functions run elsewhere
+	dir, err := filepath.Abs(".build/bench") // the implementations run in other directories
 	if err != nil {
 		return err
 	}
-	b := &bench{dir: dir, rounds: *rounds, out: out, only: *only}
-	if b.event, err = os.ReadFile(*event); err != nil {
-		return err
-	}
-	if b.trust, err = newTrust(b.dir); err != nil {
-		return err
-	}
-	r, err := b.measure(ctx)
+	event, err := os.ReadFile("internal/endpoint/testdata/iam.json")
 	if err != nil {
 		return err
 	}
-	r.write(out)
-	if *only == "" {
-		if err := r.save(*results); err != nil {
-			return err
-		}
+	b := &bench{dir: dir, event: event, rounds: *rounds, out: out}
+	if b.variants = installed(dir); len(b.variants) < 4 {
+		b.notMeasured = append(b.notMeasured, "Node.js, because npm has not installed its packages")
 	}
-	var failures []error
-	for _, g := range r.Goals {
-		if g.failed() {
-			failures = append(failures, fmt.Errorf("%s is %.3f, more than %.4g", g.Figure, g.Value.Value, *g.Gate))
-		}
+	samples, err := b.measure(ctx)
+	if err != nil {
+		return err
 	}
-	return errors.Join(failures...)
+	failed, duplicates, err := b.freeze(ctx)
+	if err != nil {
+		return err
+	}
+	binary, err := os.Stat(filepath.Join(dir, "start-arm64"))
+	if err != nil {
+		return err
+	}
+	rows, figures := samples.rows(), samples.figures(binary.Size(), failed, duplicates)
+	b.print(rows, figures)
+	if err := os.WriteFile(*chartFile, chart(rows), 0o600); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(figures, figure.exceeded) {
+		return errors.New("a figure exceeds its limit")
+	}
+	return nil
 }
 
 // bench is one run.
 type bench struct {
-	dir    string
-	rounds int
-	only   string // the one part to measure, or ""
-	out    io.Writer
-	event  []byte
-	trust  *trust
+	dir         string // of the compiled implementations
+	event       []byte
+	variants    []variant // the product first
+	rounds      int
+	out         io.Writer
+	notMeasured []string // what this machine does not support
 }
 
-// skips tells whether a part is left out, and announces it otherwise.
-func (b *bench) skips(part string) bool {
-	if b.only != "" && b.only != part {
-		return true
-	}
-	fmt.Fprintf(b.out, "== %s\n", part)
-	return false
-}
-
-func (b *bench) measure(ctx context.Context) (*report, error) {
-	r := &report{Machine: machine(), Go: runtime.Version(), Date: time.Now().UTC().Format(time.DateOnly), Rounds: b.rounds, LeftOut: []string{}}
-	_, err := os.Stat(filepath.Join(b.dir, "node", "node_modules"))
-	if err != nil {
-		r.LeftOut = append(r.LeftOut, "node, which npm would have installed")
-	}
-	vs := variants(b.dir, err == nil)
-	var s samples
-	if !b.skips("trials") {
-		if s, err = b.trials(ctx, vs, r); err != nil {
-			return nil, err
-		}
-		r.Scenarios = s.summary(vs)
-	}
-	if !b.skips("freeze") {
-		for _, v := range vs[:2] { // the product, and naive beside it
-			freezes, err := freeze(ctx, v, b.trust, b.event)
-			if err != nil {
-				return nil, err
-			}
-			r.Freezes = append(r.Freezes, freezes...)
-		}
-	}
-	if !b.skips("flight") {
-		if r.Flight, err = flight(ctx, vs[0], b.trust, b.event); err != nil {
-			return nil, err
-		}
-	}
-	if !b.skips("storm") {
-		if r.Storm, err = storm(ctx, vs[0], b.trust, b.event); err != nil {
-			return nil, err
-		}
-	}
-	size, zipped, err := sizes(b.dir)
-	if err != nil {
-		return nil, err
-	}
-	r.Goals = goals(s, size, zipped, r.Freezes, r.Storm)
-	return r, nil
-}
-
-// trials runs all variants in all scenarios, round by round, so that a slow
-// moment of the machine meets all alike. Who comes first rotates. The first
-// round warms the machine's caches and does not count.
-func (b *bench) trials(ctx context.Context, vs []variant, r *report) (samples, error) {
-	all := samples{}
-	quotas := map[int]*quota{}
-	around := map[distance]*surroundings{}
+// measure runs all variants in all scenarios, round by round, so that a slow
+// moment of the machine affects all of them. The order rotates.
+func (b *bench) measure(ctx context.Context) (samples, error) {
+	var environments []*environment
 	for _, sc := range scenarios {
-		all[sc.name] = map[string][]trial{}
-		if sc.memory > 0 {
-			q, err := newQuota(sc.memory)
-			if err != nil {
-				r.LeftOut = append(r.LeftOut, fmt.Sprintf("%s, since control groups need root: %v", sc.name, err))
-				continue
-			}
-			defer q.close()
-			quotas[sc.memory] = q
-		}
-		if around[sc.distance] != nil {
-			continue
-		}
-		s, err := newSurroundings(b.trust, sc.distance, nil)
+		env, err := newEnvironment(b.dir, sc)
 		if err != nil {
 			return nil, err
 		}
-		defer s.close()
-		around[sc.distance] = s
-	}
-	for round := range b.rounds + 1 {
-		fmt.Fprintf(b.out, "round %d of %d\n", round, b.rounds)
-		for _, sc := range scenarios {
-			if sc.memory > 0 && quotas[sc.memory] == nil {
+		defer env.close()
+		if sc.memory > 0 {
+			if env.controlGroup, err = newCPULimit(sc.memory); err != nil {
+				b.notMeasured = append(b.notMeasured, fmt.Sprintf("%s, because control groups need root: %v", sc.name, err))
 				continue
 			}
-			for i := range vs {
-				v := vs[(i+round)%len(vs)]
-				t, err := v.run(ctx, sc, around[sc.distance], quotas[sc.memory], b.event)
+		}
+		environments = append(environments, env)
+	}
+	s := samples{}
+	for round := range b.rounds + 1 {
+		fmt.Fprintf(b.out, "round %d of %d\n", round, b.rounds)
+		for _, env := range environments {
+			for i := range b.variants {
+				v := b.variants[(i+round)%len(b.variants)]
+				values, err := v.measure(ctx, env, b.event)
 				if err != nil {
-					return nil, err
+					return nil, fmt.Errorf("%s, scenario %s: %w", v.name, env.name, err)
 				}
-				if round > 0 {
-					all[sc.name][v.name] = append(all[sc.name][v.name], t)
+				for measurement, value := range values {
+					if key := (sample{env.name, v.name, measurement}); round > 0 {
+						s[key] = append(s[key], value)
+					}
 				}
 			}
 		}
 	}
-	return all, nil
+	return s, nil
 }
 
-// machine names the processors and the system.
+// machine names the processors.
 func machine() string {
-	model := runtime.GOARCH
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if _, rest, ok := strings.Cut(string(text), "model name\t: "); ok {
-			model, _, _ = strings.Cut(rest, "\n")
-		}
-	}
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%d × %s, Linux %s", runtime.NumCPU(), model, strings.TrimSpace(string(kernel)))
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	_, rest, _ := strings.Cut(string(info), "model name\t: ") // absent on arm64
+	model, _, _ := strings.Cut(rest, "\n")
+	return fmt.Sprintf("%d × %s %s", runtime.NumCPU(), runtime.GOARCH, model)
 }

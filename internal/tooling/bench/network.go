@@ -4,22 +4,27 @@ package main
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// link is a server's listener seen over a network: it delays what passes, counts
-// its connections, and can break all of them. The zero rtt delays nothing.
+// link is a server's listener at a distance: it delays all data, and can break
+// its connections. With an rtt of zero it does neither.
 type link struct {
 	net.Listener
 	rtt time.Duration
 
-	accepted atomic.Int64
-
 	mu    sync.Mutex // guards conns
-	conns []*wire
+	conns []*conn
+}
+
+// conn is an accepted connection.
+type conn struct {
+	*net.TCPConn
+	silent atomic.Bool // all data is lost
 }
 
 func newLink(rtt time.Duration) (*link, error) {
@@ -27,32 +32,34 @@ func newLink(rtt time.Duration) (*link, error) {
 	return &link{Listener: l, rtt: rtt}, err
 }
 
-// Accept returns a connection on which everything takes half of rtt each way,
-// and the first bytes a whole rtt more: the kernel of the loopback interface has
-// made the TCP handshake in no time.
+// Accept returns a connection that delays all data by half of rtt in each
+// direction. The first data arrives one rtt later, which stands for the TCP
+// handshake.
 func (l *link) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	if err != nil || l.rtt == 0 {
+		return raw, err
 	}
-	l.accepted.Add(1)
-	w := &wire{Conn: raw}
+	c := &conn{TCPConn: raw.(*net.TCPConn)}
 	l.mu.Lock()
-	l.conns = append(l.conns, w)
-	l.mu.Unlock()
-	if l.rtt == 0 {
-		return w, nil
-	}
-	// A pipe, since net/http needs deadlines that work.
-	server, network := net.Pipe()
-	go carry(network, w, time.Now().Add(l.rtt), l.rtt/2)
-	go carry(w, network, time.Time{}, l.rtt/2)
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, c)
+	server, network := net.Pipe() // has deadlines, which net/http needs
+	go c.copy(network, c, time.Now().Add(l.rtt), l.rtt/2)
+	go c.copy(c, network, time.Time{}, l.rtt/2)
 	return server, nil
 }
 
-// carry moves bytes until either side ends. What arrives before opening counts
-// as arriving then.
-func carry(to, from net.Conn, opening time.Time, delay time.Duration) {
+// accepted returns the connections so far, in order.
+func (l *link) accepted() []*conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.conns)
+}
+
+// copy copies until one side ends. Data that arrives before opening is treated as
+// if it arrived then.
+func (c *conn) copy(to, from net.Conn, opening time.Time, delay time.Duration) {
 	type chunk struct {
 		data []byte
 		due  time.Time
@@ -75,70 +82,25 @@ func carry(to, from net.Conn, opening time.Time, delay time.Duration) {
 			}
 		}
 	}()
-	for c := range chunks {
-		pause(time.Until(c.due))
-		if _, err := to.Write(c.data); err != nil {
+	for chunk := range chunks {
+		sleep(time.Until(chunk.due))
+		if c.silent.Load() {
+			continue
+		}
+		if _, err := to.Write(chunk.data); err != nil {
 			_ = from.Close()
 		}
 	}
 	_ = to.Close()
 }
 
-// pause sleeps by the kernel's clock: time.Sleep wakes up to a millisecond late,
-// and a cold start crosses the network often.
-func pause(d time.Duration) {
+// sleep is more exact than time.Sleep, which may return a millisecond late. A
+// cold start crosses the network many times.
+func sleep(d time.Duration) {
 	if d <= 0 {
 		return
 	}
 	left := syscall.NsecToTimespec(int64(d))
 	for syscall.Nanosleep(&left, &left) == syscall.EINTR {
 	}
-}
-
-// wire is one accepted connection.
-type wire struct {
-	net.Conn
-	silent atomic.Bool
-}
-
-// Read never returns what arrives after the line went silent.
-func (w *wire) Read(p []byte) (int, error) {
-	for {
-		n, err := w.Conn.Read(p)
-		if err != nil || !w.silent.Load() {
-			return n, err
-		}
-	}
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	if w.silent.Load() {
-		return len(p), nil
-	}
-	return w.Conn.Write(p)
-}
-
-const silentEnding = "the line goes silent"
-
-// endings are the ways in which an idle connection dies.
-var endings = []struct {
-	name string
-	end  func(*wire)
-}{
-	{"the peer closes (FIN)", func(w *wire) { _ = w.Close() }},
-	{"the peer resets (RST)", func(w *wire) {
-		_ = w.Conn.(*net.TCPConn).SetLinger(0)
-		_ = w.Close()
-	}},
-	{silentEnding, func(w *wire) { w.silent.Store(true) }},
-}
-
-// breakAll ends every connection so far.
-func (l *link) breakAll(end func(*wire)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, w := range l.conns {
-		end(w)
-	}
-	l.conns = nil
 }

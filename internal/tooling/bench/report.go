@@ -3,134 +3,153 @@
 package main
 
 import (
-	"encoding/json"
+	"bytes"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
-// report is all that a run found, as it is written to results.json. Times are in
-// milliseconds.
-type report struct {
-	Machine   string         `json:"machine"`
-	Go        string         `json:"go"`
-	Date      string         `json:"date"`
-	Rounds    int            `json:"rounds"` // that count
-	LeftOut   []string       `json:"leftOut"`
-	Goals     []goal         `json:"goals"`
-	Scenarios []medians      `json:"scenarios"`
-	Freezes   []freezeResult `json:"freezes"`
-	Flight    []flightResult `json:"flight"`
-	Storm     *stormResult   `json:"storm"`
+// samples are the values of all rounds.
+type samples map[sample][]float64
+
+type sample struct{ scenario, variant, measurement string }
+
+// row compares the variants.
+type row struct {
+	name   string
+	values map[string]summary // by variant
 }
 
-// medians are the medians of one variant in one scenario, by measure.
-type medians struct {
-	Scenario string             `json:"scenario"`
-	Variant  string             `json:"variant"`
-	Values   map[string]float64 `json:"values"`
-}
+// summary is the median of all rounds and the quartiles.
+type summary struct{ median, low, high float64 }
 
-// summary returns the medians in the order of scenarios and variants.
-func (s samples) summary(vs []variant) []medians {
-	var all []medians
-	for _, sc := range scenarios {
-		for _, v := range vs {
-			if len(s[sc.name][v.name]) == 0 {
-				continue
+// rows returns the comparison. The first two rows are those of the chart.
+func (s samples) rows() []row {
+	var rows []row
+	for _, r := range []struct{ name, scenario, measurement string }{
+		{"first token after a cold start, ms", inL, firstToken},
+		{"the same with the CPU share of 128 MB, ms", inL128, firstToken},
+		{"the same without a network, ms", noNetwork, firstToken},
+		{"init, CPU ms", noNetwork, initCPU},
+		{"warm request without Incode's time, ms", noNetwork, warmMedian},
+		{"its 99th percentile, ms", noNetwork, warmP99},
+		{"warm request, CPU ms", noNetwork, warmCPU},
+		{"peak memory, MB", noNetwork, peakMemory},
+	} {
+		values := map[string]summary{}
+		for _, name := range variantNames {
+			if all := s[sample{r.scenario, name, r.measurement}]; len(all) > 0 {
+				values[name] = summary{median(all), quantile(all, 0.25), quantile(all, 0.75)}
 			}
-			m := medians{sc.name, v.name, map[string]float64{}}
-			for _, measure := range measures {
-				m.Values[measure.name] = median(s.of(sc.name, v.name, measure.of))
-			}
-			all = append(all, m)
 		}
+		rows = append(rows, row{r.name, values})
 	}
-	return all
+	return rows
 }
 
-// value returns one median, or 0 when it was not measured.
-func (r *report) value(scenario, variant, measure string) float64 {
-	for _, m := range r.Scenarios {
-		if m.Scenario == scenario && m.Variant == variant {
-			return m.Values[measure]
-		}
-	}
-	return 0
+// figure is a property of the product with a limit.
+type figure struct {
+	name         string
+	value, limit float64
 }
 
-// write prints the report as tables.
-func (r *report) write(out io.Writer) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+func (f figure) exceeded() bool { return f.value > f.limit }
+
+// figures returns all that have a limit. The time to the first token is that of
+// the fastest round, because other programs on the machine only add time.
+func (s samples) figures(binarySize int64, failed, duplicates int) []figure {
+	inL, inL128 := s[sample{inL, product, firstToken}], s[sample{inL128, product, firstToken}]
+	figures := []figure{
+		{"first token, L, × floor", slices.Min(inL) / ms(distanceL.floor()), 1.06},
+		{"peak memory, MB", slices.Max(s[sample{noNetwork, product, peakMemory}]), 20},
+		{"binary, arm64, MB", float64(binarySize) / 1e6, 10.5},
+		{"frozen processes that failed a request", float64(failed), 0},
+		{"frozen processes' duplicate requests", float64(duplicates), 0},
+	}
+	if len(inL128) > 0 {
+		figures = append(figures, figure{"first token, L, 128 MB × a whole CPU", slices.Min(inL128) / slices.Min(inL), 1.06})
+	}
+	return figures
+}
+
+// quantile returns the q-quantile of values, which must not be empty.
+func quantile(values []float64, q float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+func median(values []float64) float64 { return quantile(values, 0.5) }
+
+// print prints all results as tables.
+func (b *bench) print(rows []row, figures []figure) {
+	w := tabwriter.NewWriter(b.out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
-	fmt.Fprintf(w, "\n%s, %s, %d rounds, medians\n\nscenario\tvariant", r.Machine, r.Go, r.Rounds)
-	for _, measure := range measures {
-		fmt.Fprintf(w, "\t%s", measure.name)
+	fmt.Fprintf(w, "\n%s, %s, %d rounds, medians and quartiles\n\n", machine(), runtime.Version(), b.rounds)
+	fmt.Fprintf(w, "\t%s\n", strings.Join(variantNames, "\t"))
+	for _, row := range rows {
+		fmt.Fprint(w, row.name)
+		for _, name := range variantNames {
+			v := row.values[name]
+			fmt.Fprintf(w, "\t%.2f (%.2f to %.2f)", v.median, v.low, v.high)
+		}
+		fmt.Fprintln(w)
 	}
-	for _, m := range r.Scenarios {
-		fmt.Fprintf(w, "\n%s\t%s", m.Scenario, m.Variant)
-		for _, measure := range measures {
-			fmt.Fprintf(w, "\t%.2f", m.Values[measure.name])
+	fmt.Fprint(w, "\nfigure\tvalue\tlimit\n")
+	for _, f := range figures {
+		fmt.Fprintf(w, "%s\t%.3f\t%.4g", f.name, f.value, f.limit)
+		if f.exceeded() {
+			fmt.Fprint(w, "\tEXCEEDED")
+		}
+		fmt.Fprintln(w)
+	}
+	for _, what := range b.notMeasured {
+		fmt.Fprintf(w, "NOT MEASURED: %s\n", what)
+	}
+}
+
+// chart draws the first two rows as SVG bars. Libraries for charts would be the
+// largest dependency of the module.
+func chart(rows []row) []byte {
+	const (
+		left, top     = 150, 78
+		width, height = 760, 330
+		bar, group    = 18, 58
+	)
+	colors := []string{"#2f6db5", "#e08a1e"}
+	floor := ms(distanceL.floor())
+	longest := floor
+	for _, row := range rows[:2] {
+		for _, v := range row.values {
+			longest = max(longest, v.median)
 		}
 	}
-	fmt.Fprint(w, "\n\nfrozen\tending\ttrials\tfailed\tduplicates\n")
-	for _, f := range r.Freezes {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\n", f.Variant, f.Ending, f.Trials, f.Failed, f.Duplicates)
-	}
-	fmt.Fprint(w, "\nin flight\trequests/s\tmedian ms\tp99 ms\tCPU ms\tconnections\n")
-	for _, f := range r.Flight {
-		fmt.Fprintf(w, "%d\t%.0f\t%.1f\t%.1f\t%.2f\t%d\n", f.InFlight, f.PerSecond, f.Median, f.P99, f.CPU, f.Connections)
-	}
-	if r.Storm != nil {
-		r.Storm.write(w)
-	}
-	for _, what := range r.LeftOut {
-		fmt.Fprintf(w, "\nleft out: %s", what)
-	}
-	fmt.Fprint(w, "\nfigure\tvalue\t95 %\tgoal\tgate\t\n")
-	for _, g := range r.Goals {
-		fmt.Fprintln(w, g.row())
-	}
-}
+	x := func(ms float64) float64 { return left + ms/longest*(width-left-80) }
 
-func (r *stormResult) write(w io.Writer) {
-	fmt.Fprintf(w, "\nstorm: %d cold starts in %.1f s, %d at once, against %d reads of the secret a second: "+
-		"%d throttled, %d answers to try again, at most %d attempts, %d recovered\n",
-		r.Processes, r.Seconds, stormAtOnce, stormRate, r.Throttled, r.Refused, r.MostAttempts, r.Recovered)
-}
-
-func (g goal) row() string {
-	gate := "-"
-	if g.Gate != nil {
-		gate = fmt.Sprintf("%.4g", *g.Gate)
+	var svg bytes.Buffer
+	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">
+<rect width="100%%" height="100%%" fill="#fff"/>
+<text x="20" y="26" font-size="16">Cold start to first token, ms (Incode: round trip %d ms, response after %d ms)</text>
+`, width, height, distanceL.incodeRTT.Milliseconds(), distanceL.incodeLatency.Milliseconds())
+	for i, label := range []string{"a whole CPU", "the CPU share of 128 MB"} {
+		fmt.Fprintf(&svg, `<rect x="%d" y="42" width="12" height="12" fill="%s"/><text x="%d" y="53">%s</text>`+"\n",
+			left+i*140, colors[i], left+18+i*140, label)
 	}
-	value, interval, verdict := "-", "", "not measured"
-	if g.Value != nil {
-		value = fmt.Sprintf("%.3f", g.Value.Value)
-		verdict = "MISSED"
-		if g.Value.Low != g.Value.High {
-			interval = fmt.Sprintf("%.3f to %.3f", g.Value.Low, g.Value.High)
+	for i, name := range variantNames {
+		y := top + i*group
+		fmt.Fprintf(&svg, `<text x="%d" y="%d" text-anchor="end">%s</text>`+"\n", left-10, y+bar+5, name)
+		for j, row := range rows[:2] {
+			if v, ok := row.values[name]; ok {
+				fmt.Fprintf(&svg, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d">%.0f</text>`+"\n",
+					left, y+j*bar, x(v.median)-left, bar-2, colors[j], x(v.median)+6, y+j*bar+13, v.median)
+			}
 		}
 	}
-	switch {
-	case g.met():
-		verdict = "met"
-	case g.failed():
-		verdict = "FAILED"
-	}
-	return fmt.Sprintf("%s\t%s\t%s\t%.4g\t%s\t%s", g.Figure, value, interval, g.Goal, gate, verdict)
-}
-
-// save writes results.json and chart.svg to dir.
-func (r *report) save(dir string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "chart.svg"), r.chart(), 0o600)
+	fmt.Fprintf(&svg, `<g transform="translate(%.1f)" fill="#b00020" stroke-dasharray="4 3">
+<line y1="%d" y2="%d" stroke="#b00020"/><text y="%d" text-anchor="middle">shortest possible: %.0f</text>
+</g>
+</svg>
+`, x(floor), top-8, height-28, height-12, floor)
+	return svg.Bytes()
 }

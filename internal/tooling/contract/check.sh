@@ -1,31 +1,33 @@
 #!/usr/bin/env bash
-# Checks the contract against the code, the template and the running function: by Schemathesis, and by clients that
-# well-known generators make of it. Needs Go, Python 3, Node.js and npm; installs the rest, pinned, into .build/contract.
+# Checks the contract (the OpenAPI document) against the code, the template and the running function, with Schemathesis
+# and with clients that two generators make from it. Needs Go, Python 3, Node.js and npm. Installs everything else, at
+# fixed versions, in .build/contract.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-here=internal/tooling/contract
-build=$PWD/.build/contract
-mkdir -p "$build"
+root=$PWD here=$PWD/internal/tooling/contract build=$PWD/.build/contract
+mkdir -p "$build/node"
 
 go test ./internal/endpoint -run 'Contract|Catalogue'
 
 command -v npm >/dev/null || { echo 'npm is missing: install Node.js' >&2; exit 1; }
-if ! cmp -s $here/requirements.txt "$build/installed.txt"; then
+if ! cmp -s "$here/requirements.txt" "$build/installed.txt"; then
+  echo 'Installing Python packages ...'
   python3 -m venv --clear "$build/python"
-  "$build/python/bin/pip" install --quiet --no-deps --requirement $here/requirements.txt
-  cp $here/requirements.txt "$build/installed.txt"
+  "$build/python/bin/pip" install --quiet --no-deps --requirement "$here/requirements.txt"
+  cp "$here/requirements.txt" "$build/installed.txt"
 fi
-mkdir -p "$build/node"
-cp $here/package.json $here/package-lock.json $here/client.ts $here/tsconfig.json "$build/node"
+echo 'Installing npm packages ...'
+cp "$here"/{package.json,package-lock.json,client.ts,tsconfig.json} "$build/node"
 npm ci --silent --prefix "$build/node"
 
-# serve runs the function with these settings, in place of the one before.
-log=$build/run.log port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
+# serve starts make run with the given variables, and stops the previous one.
+stop() { [ -z "${program:-}" ] || { pkill -INT -P "$program" || true; wait "$program" || true; }; }
+trap stop EXIT
+free_port='import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])'
+log=$build/run.log port=$(python3 -c "$free_port")
 export OMNISTART_URL=http://localhost:$port OMNISTART_NODE=$build/node PYTHONDONTWRITEBYTECODE=1
-end() { [ -z "${program:-}" ] || { pkill -INT -P "$program" || true; wait "$program" || true; }; }
-trap end EXIT
 serve() {
-  end
+  stop
   : >"$log"
   env PORT="$port" "$@" make run >>"$log" 2>&1 &
   program=$!
@@ -33,9 +35,10 @@ serve() {
 }
 
 serve
-"$build/python/bin/python" -m pytest -q -p no:cacheprovider $here
+"$build/python/bin/python" -m pytest -q -p no:cacheprovider "$here"
 
-serve REQUIRE_AUTHORIZER=true # which lets nobody in without claims: these are customer-7's
-cd "$build" # where it leaves its own files
-PYTHONPATH=$OLDPWD python/bin/schemathesis --config-file "$OLDPWD/$here/schemathesis.toml" run "$OLDPWD/functions/start/docs/openapi.json" \
-  --url "$OMNISTART_URL" --header 'Authorization: Bearer e30.eyJzdWIiOiJjdXN0b21lci03In0.x' --max-examples "${EXAMPLES:-200}"
+serve REQUIRE_AUTHORIZER=true # every request needs claims, and the token below has those of customer-7
+cd "$build" # Schemathesis writes files to the current directory
+PYTHONPATH=$root python/bin/schemathesis --config-file "$here/schemathesis.toml" \
+  run "$root/functions/start/docs/openapi.json" --url "$OMNISTART_URL" \
+  --header 'Authorization: Bearer e30.eyJzdWIiOiJjdXN0b21lci03In0.x' --max-examples "${EXAMPLES:-200}"

@@ -1,4 +1,4 @@
-"""Starts a session, and reads a problem, through the client made from the contract."""
+"""Starts a session, and reads a problem, with the client generated from the contract."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-// Starts a session, and reads a problem, through the types made from the contract.
+// Starts a session, and reads a problem, with the types generated from the contract.
 import createClient from "openapi-fetch";
 import type { paths } from "./schema.js";
 

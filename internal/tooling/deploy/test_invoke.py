@@ -20,8 +20,8 @@ ARCH = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
 @pytest.fixture(scope="module", autouse=True)
 def standins(tmp_path_factory):
     subprocess.run(["make", "build", f"ARCH={ARCH}"], cwd=ROOT, env=ENV, check=True, capture_output=True)
-    subprocess.run(["go", "build", "-o", ".build/standins", "./internal/tooling/standins"], cwd=ROOT, check=True)
-    running = Process(tmp_path_factory.mktemp("standins") / "log", ".build/standins", "-addr", "0.0.0.0", ready="Secrets Manager listens")
+    subprocess.run(["go", "build", "-o", ".build/run", "./internal/tooling/run"], cwd=ROOT, check=True)
+    running = Process(tmp_path_factory.mktemp("standins") / "log", ".build/run", "standins", "-addr", "0.0.0.0", ready="Secrets Manager listens")
     yield
     running.stop()
 

@@ -11,7 +11,7 @@ OLD, NEW = "0" * 39 + "a", "0" * 39 + "b"
 
 def standins(log, port, key):
     """Incode's stand-in, accepting key; its Secrets Manager is not asked."""
-    return Process(log, ROOT / ".build/standins", "-addr", "0.0.0.0", "-incode", str(port), "-secrets", "0", "-key", key, ready="Incode listens")
+    return Process(log, ROOT / ".build/run", "standins", "-addr", "0.0.0.0", "-incode", str(port), "-secrets", "0", "-key", key, ready="Incode listens")
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ import (
 	"omnistart/internal/tooling/runtimeapitest"
 )
 
-// bootstrap is the compiled function: what runs on a developer's machine is
-// what these tests run.
+// bootstrap is the compiled function.
 var bootstrap string
 
 func TestMain(m *testing.M) {
@@ -34,8 +33,8 @@ const project = "../../.."
 
 // program is a running program under test.
 type program struct {
-	curl   string // the line that it tells the user to try
-	lines  *bufio.Scanner
+	curl   string      // the command that it tells the user to try
+	lines  chan string // what it prints after that
 	stderr runtimeapitest.Output
 	done   chan error
 	stop   context.CancelFunc
@@ -48,9 +47,25 @@ func start(t *testing.T, shell map[string]string, args ...string) *program {
 	if len(args) == 0 {
 		args = []string{project, bootstrap}
 	}
+	p := launch(t, shell, args...)
+	for line := range p.lines {
+		if command, ok := strings.CutPrefix(line, "  curl "); ok {
+			p.curl = command
+		}
+		if p.curl != "" && line == "" {
+			return p
+		}
+	}
+	t.Fatalf("the program ended: %v\n%s", <-p.done, p.stderr.String())
+	return nil
+}
+
+// launch starts the program.
+func launch(t *testing.T, shell map[string]string, args ...string) *program {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, stdout := io.Pipe()
-	p := &program{lines: bufio.NewScanner(out), done: make(chan error, 1), stop: cancel}
+	p := &program{lines: make(chan string, 1000), done: make(chan error, 1), stop: cancel}
 	getenv := func(name string) string {
 		if name == "PORT" {
 			return "0"
@@ -62,20 +77,18 @@ func start(t *testing.T, shell map[string]string, args ...string) *program {
 		_ = stdout.Close()
 		p.done <- err
 	}()
+	go func() {
+		defer close(p.lines)
+		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+			p.lines <- scanner.Text()
+		}
+	}()
 	t.Cleanup(func() {
 		cancel()
-		_, _ = io.Copy(io.Discard, out)
+		for range p.lines { // until it ends
+		}
 	})
-	for p.lines.Scan() {
-		if line, ok := strings.CutPrefix(p.lines.Text(), "  curl "); ok {
-			p.curl = line
-		}
-		if p.curl != "" && p.lines.Text() == "" {
-			return p
-		}
-	}
-	t.Fatalf("the program ended: %v\n%s", <-p.done, p.stderr.String())
-	return nil
+	return p
 }
 
 // post sends a body to the URL of the program's curl line and returns the
@@ -92,18 +105,19 @@ func (p *program) post(t *testing.T, body string) (status int, answer, line stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !p.lines.Scan() {
-		t.Fatal("the program prints no more")
+	line, ok := <-p.lines
+	if !ok {
+		t.Fatal("the program ended")
 	}
-	return resp.StatusCode, string(raw), p.lines.Text()
+	return resp.StatusCode, string(raw), line
 }
 
 // close ends the program as Ctrl-C does and returns what it printed meanwhile.
 func (p *program) close(t *testing.T) (rest string) {
 	t.Helper()
 	p.stop()
-	for p.lines.Scan() {
-		rest += p.lines.Text() + "\n"
+	for line := range p.lines {
+		rest += line + "\n"
 	}
 	if err := <-p.done; err != nil {
 		t.Errorf("after Ctrl-C: %v", err)
@@ -111,19 +125,20 @@ func (p *program) close(t *testing.T) (rest string) {
 	return rest
 }
 
-func TestTheCurlLineWorks(t *testing.T) {
+func TestPrintedCurlCommandStartsASession(t *testing.T) {
 	p := start(t, nil)
 	_, body, ok := strings.Cut(p.curl, "-d '")
 	if !ok {
 		t.Fatalf("curl line %q", p.curl)
 	}
 	body = strings.TrimSuffix(body, "'")
-	for _, temperature := range []string{`cold start \d+ ms, Incode dialled after \d+ ms, secret there after \d+ ms`, "warm"} {
+	for _, start := range []string{`cold start \d+ ms`, "warm"} {
 		status, answer, line := p.post(t, body)
 		if status != http.StatusOK || !strings.HasPrefix(answer, `{"token":"ey`) {
 			t.Fatalf("%d %s", status, answer)
 		}
-		if want := `^200 session started  \d+ ms  \(Incode \d+ ms, ` + temperature + `\)$`; !regexp.MustCompile(want).MatchString(line) {
+		want := `^200 session started  \d+ ms  \(Incode \d+ ms, ` + start + `\)$`
+		if !regexp.MustCompile(want).MatchString(line) {
 			t.Errorf("printed %q, want %s", line, want)
 		}
 	}
@@ -135,8 +150,8 @@ func TestTheCurlLineWorks(t *testing.T) {
 	}
 }
 
-func TestEveryMisbehaviourIsShownAndHarmless(t *testing.T) {
-	p := start(t, map[string]string{"INCODE_TIMEOUT": "1s"}) // beyond the stand-in's latency, below its patience
+func TestEachFailingFlowPrintsItsProblem(t *testing.T) {
+	p := start(t, map[string]string{"INCODE_TIMEOUT": "1s"}) // more than the stand-in takes
 	for _, flow := range incodetest.Flows {
 		if flow.ID == incodetest.FlowID {
 			continue
@@ -156,16 +171,17 @@ func TestEveryMisbehaviourIsShownAndHarmless(t *testing.T) {
 	p.close(t)
 }
 
-func TestRefusedBeforeIncode(t *testing.T) {
+func TestRequestThatIsRejectedBeforeIncodePrintsNoIncodeTime(t *testing.T) {
 	p := start(t, nil)
 	status, _, line := p.post(t, `{`)
-	if want := `^400 invalid-json  \d+ ms  \((warm|cold start [^)]+)\)$`; status != http.StatusBadRequest || !regexp.MustCompile(want).MatchString(line) {
+	want := `^400 invalid-json  \d+ ms  \((warm|cold start [^)]+)\)$`
+	if status != http.StatusBadRequest || !regexp.MustCompile(want).MatchString(line) {
 		t.Errorf("%d, printed %q, want %s", status, line, want)
 	}
 	p.close(t)
 }
 
-func TestCtrlCEndsARunningInvocation(t *testing.T) {
+func TestCtrlCEndsAnInvocation(t *testing.T) {
 	incode := incodetest.New()
 	defer incode.Close()
 	arrived := make(chan struct{}, 1)
@@ -178,7 +194,7 @@ func TestCtrlCEndsARunningInvocation(t *testing.T) {
 	url := regexp.MustCompile(`http://\S+`).FindString(p.curl)
 	failed := make(chan error, 1)
 	go func() {
-		resp, err := http.Post(url, "application/json", strings.NewReader(`{"configurationId":"`+strings.Repeat("0", 21)+`408"}`))
+		resp, err := http.Post(url, "application/json", strings.NewReader(`{"configurationId":"000000000000000000000408"}`))
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -195,7 +211,7 @@ func TestCtrlCEndsARunningInvocation(t *testing.T) {
 	}
 }
 
-func TestRealIncode(t *testing.T) {
+func TestKeyOfTheShellGoesOnlyIntoTheSecret(t *testing.T) {
 	const key = "canary0000000000000000000000000000000000"
 	incode := incodetest.New()
 	incode.SetKey(key)
@@ -211,12 +227,11 @@ func TestRealIncode(t *testing.T) {
 		t.Error("the key was printed")
 	}
 
-	rig, err := newRig(func(name string) string { return shell[name] })
+	variables, err := environment(t.Context(), func(name string) string { return shell[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rig.close()
-	env := strings.Join(rig.env, "\n")
+	env := strings.Join(variables, "\n")
 	if strings.Contains(env, key) {
 		t.Error("the key is in the function's environment")
 	}
@@ -235,7 +250,7 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 		"RETURN_INTERVIEW_ID":       "true",
 		"INCODE_TIMEOUT":            "3s",
 	}
-	env := functionEnv(func(name string) string { return want[name] }, "http://secrets", "http://incode", "default")
+	env := settings(func(name string) string { return want[name] }, "default")
 	for name, value := range want {
 		if !strings.Contains("\n"+strings.Join(env, "\n")+"\n", "\n"+name+"="+value+"\n") {
 			t.Errorf("%s is not %s in %q", name, value, env)
@@ -245,15 +260,16 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 
 func TestBadEnvironmentIsShownWhole(t *testing.T) {
 	shell := map[string]string{"PORT": "0", "INCODE_TIMEOUT": "soon", "RETURN_INTERVIEW_ID": "perhaps"}
-	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, io.Discard)
+	var stderr runtimeapitest.Output
+	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, &stderr)
 	for _, want := range []string{"the function cannot start", "INCODE_TIMEOUT", "RETURN_INTERVIEW_ID", "exit status 1"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not mention %s", err, want)
+		if err == nil || !strings.Contains(err.Error()+stderr.String(), want) {
+			t.Errorf("%v\n%s does not mention %s", err, &stderr, want)
 		}
 	}
 }
 
-func TestBusyPort(t *testing.T) {
+func TestPortInUse(t *testing.T) {
 	listener, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
@@ -263,39 +279,67 @@ func TestBusyPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = run(t.Context(), []string{project, bootstrap}, func(name string) string { return map[string]string{"PORT": port}[name] }, io.Discard, io.Discard)
-	if err == nil || !strings.HasPrefix(err.Error(), "port "+port+" is taken") || strings.Contains(err.Error(), "\n") {
+	getenv := func(name string) string { return map[string]string{"PORT": port}[name] }
+	err = run(t.Context(), []string{project, bootstrap}, getenv, io.Discard, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "port "+port+" is in use") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestUsage(t *testing.T) {
-	if err := run(t.Context(), nil, os.Getenv, io.Discard, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "usage: ") {
+	err := run(t.Context(), nil, os.Getenv, io.Discard, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), "usage: ") {
 		t.Errorf("got %v", err)
 	}
-	if err := run(t.Context(), []string{project, "testdata/none"}, func(string) string { return "0" }, io.Discard, io.Discard); !errors.Is(err, os.ErrNotExist) {
+	getenv := func(string) string { return "0" }
+	err = run(t.Context(), []string{project, "testdata/none"}, getenv, io.Discard, io.Discard)
+	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestFunctionLog(t *testing.T) {
-	var rest bytes.Buffer
-	log := newFunctionLog(&rest)
-	old, next := log.stdout(), log.stdout()
-	// A process's writes need not end where its lines do, and another's may come
-	// between them.
-	for _, part := range []string{"not JSON\n{\"message\":\"requ", "est\",\"requestId\":\"a\",\"code\":\"ok\",\"incodeMs\":1.5}\n{\"message\":\"other\"}\n"} {
-		if _, err := io.WriteString(old, part); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(next, "{\"message\":"); err != nil {
+func TestFunctionLogSeparatesRequestsFromOtherLines(t *testing.T) {
+	var others bytes.Buffer
+	log := newFunctionLog(&others)
+	// A write may end in the middle of a line.
+	for _, part := range []string{
+		"not JSON\n{\"message\":\"requ",
+		"est\",\"requestId\":\"stale\"}\n{\"message\":\"request\",\"requestId\":\"a\",\"code\":\"ok\",\"incodeMs\":1.5}\n",
+		"{\"message\":\"other\"}\n",
+	} {
+		if _, err := io.WriteString(log, part); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if line, ok := log.line("a"); !ok || line.Code != "ok" || line.IncodeMs != 1.5 {
-		t.Errorf("got %+v, %t", line, ok)
+	if line := log.line("a"); line.Code != "ok" || line.IncodeMs != 1.5 {
+		t.Errorf("got %+v", line)
 	}
-	if rest.String() != "not JSON\n{\"message\":\"other\"}\n" {
-		t.Errorf("passed on %q", rest.String())
+	if others.String() != "not JSON\n{\"message\":\"other\"}\n" {
+		t.Errorf("copied %q", others.String())
+	}
+	if line := log.line("none"); line != (logLine{}) {
+		t.Errorf("got %+v for a request without a line", line)
+	}
+}
+
+func TestStandInsServeUntilInterrupted(t *testing.T) {
+	p := launch(t, nil, "standins", "-incode", "0", "-secrets", "0")
+	for _, name := range []string{"Incode", "Secrets Manager"} {
+		line := <-p.lines
+		url, ok := strings.CutPrefix(line, name+" listens on ")
+		if !ok {
+			t.Fatalf("printed %q", line)
+		}
+		resp, err := http.Post(url+"/omni/start", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+	}
+	if rest := p.close(t); rest != "" {
+		t.Errorf("printed %q", rest)
 	}
 }

@@ -3,122 +3,67 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io/fs"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 )
 
-// quiet is how long nothing must change before it counts: editors write a file
-// in several steps, and git many files.
-const quiet = 100 * time.Millisecond
+// watchInterval is how often watch looks at the files.
+const watchInterval = 200 * time.Millisecond
 
-// watch tells, until ctx ends, that a Go file below one of the folders has
-// changed, tests apart.
-func watch(ctx context.Context, folders ...string) (<-chan struct{}, error) {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	for _, folder := range folders {
-		if _, err := add(watcher, folder); err != nil {
-			return nil, errors.Join(err, watcher.Close())
-		}
-	}
+// watch reports until ctx ends that a Go file below one of the folders has
+// changed, other than a test. It waits until nothing has changed for one interval,
+// because editors write a file in several steps, and git writes many files.
+// (Notifications of the kernel would take more code: they do not cover new
+// folders.)
+func watch(ctx context.Context, folders ...string) <-chan struct{} {
 	changes := make(chan struct{})
+	reported := sources(folders)
 	go func() {
 		defer close(changes)
-		defer watcher.Close()
-		for {
+		last := reported
+		for tick := time.Tick(watchInterval); ; {
 			select {
+			case <-tick:
 			case <-ctx.Done():
 				return
-			case event := <-watcher.Events:
-				changed := isSource(event.Name) && !event.Has(fsnotify.Chmod)
-				if event.Has(fsnotify.Create) { // perhaps a folder; what is gone again needs no watching
-					found, _ := add(watcher, event.Name)
-					changed = changed || found
-				}
-				if changed {
-					changes <- struct{}{}
-				}
-			case <-watcher.Errors: //nolint:errcheck // one change less; the next one counts
 			}
-		}
-	}()
-	return settled(changes), nil
-}
-
-// add watches a folder and those below it, and reports whether they hold a Go
-// file already. Of a file it only reports that.
-func add(watcher *fsnotify.Watcher, name string) (found bool, err error) {
-	err = filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			return watcher.Add(path) // before it is read, so that no file slips through
-		}
-		found = found || isSource(path)
-		return err
-	})
-	return found, err
-}
-
-// isSource reports whether the function may be made of a file. What begins with
-// a dot the go command ignores, too; Emacs marks a file so while it is edited.
-func isSource(name string) bool {
-	return strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(filepath.Base(name), ".")
-}
-
-// settled makes one change of those that come with less than quiet between them,
-// and of those that come while nobody takes the last one. It ends with changes.
-func settled(changes <-chan struct{}) <-chan struct{} {
-	last := make(chan struct{}, 1)
-	go func() {
-		defer close(last)
-		timer := time.NewTimer(quiet)
-		timer.Stop()
-		for {
-			select {
-			case _, ok := <-changes:
-				if !ok {
+			now := sources(folders)
+			if now == last && now != reported {
+				select {
+				case changes <- struct{}{}:
+					reported = now
+				case <-ctx.Done():
 					return
 				}
-				timer.Reset(quiet)
-			case <-timer.C:
-				select {
-				case last <- struct{}{}:
-				default:
-				}
 			}
+			last = now
 		}
 	}()
-	return last
+	return changes
 }
 
-// rebuild runs the command that builds the function, and puts the new one in the
-// place of the old one. The old one stays if that fails.
-func (g *gateway) rebuild(ctx context.Context, build []string, start func() (*function, error)) {
-	began := time.Now()
-	command := exec.CommandContext(ctx, build[0], build[1:]...)
-	command.WaitDelay = time.Second // for a compiler that outlives the go command
-	if out, err := command.CombinedOutput(); err != nil {
-		if ctx.Err() == nil {
-			g.print("%s\nnot built, so the old one goes on: %v", bytes.TrimSpace(out), err)
-		}
-		return
+// sources returns the names, sizes and times of the Go files that may be part of
+// the function. The go command ignores names that begin with a dot; Emacs creates
+// such files while it edits.
+func sources(folders []string) string {
+	var files strings.Builder
+	for _, folder := range folders {
+		_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil { // it has just been removed
+				return nil
+			}
+			name := entry.Name()
+			if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, ".") {
+				if info, err := entry.Info(); err == nil {
+					fmt.Fprintln(&files, path, info.Size(), info.ModTime().UnixNano())
+				}
+			}
+			return nil
+		})
 	}
-	next, err := start()
-	if err != nil {
-		if ctx.Err() == nil {
-			g.print("the new function cannot start, so the old one goes on: %v", err)
-		}
-		return
-	}
-	g.replace(next)
-	g.print("rebuilt in %.0f ms, restarted", ms(time.Since(began)))
+	return files.String()
 }

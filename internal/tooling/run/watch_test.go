@@ -3,13 +3,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -17,104 +18,65 @@ import (
 	"time"
 
 	"omnistart/internal/tooling/incodetest"
-	"omnistart/internal/tooling/runtimeapitest"
 )
 
-func TestWhatTheFunctionIsMadeOf(t *testing.T) {
-	for name, want := range map[string]bool{
-		"internal/a.go": true, "a.go": true, "internal/a_test.go": false, "internal/a.txt": false, "internal/a.go~": false,
-		"internal/.#a.go": false, "internal": false,
-	} {
-		if got := isSource(name); got != want {
-			t.Errorf("%s: %t, want %t", name, got, want)
+func TestWatchReportsChangesOfGoFilesThatAreNotTests(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
 		}
 	}
-}
-
-func TestChangesSettle(t *testing.T) {
+	write("a.go", "package a\n")
 	synctest.Test(t, func(t *testing.T) { // its clock does not wait
-		changes := make(chan struct{})
-		last := settled(changes)
-		burst := func() {
-			for range 5 {
-				changes <- struct{}{}
-				time.Sleep(quiet - 1)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		changes := watch(ctx, dir, filepath.Join(dir, "none"))
+		for _, tt := range []struct {
+			name   string
+			change func()
+			want   bool
+		}{
+			{"nothing", func() {}, false},
+			{"a longer file", func() { write("a.go", "package a // longer\n") }, true},
+			{"a file in a new folder", func() { write("new/folder/b.go", "package b\n") }, true},
+			{"two files at the same time", func() { write("c.go", ""); write("d.go", "") }, true},
+			{"a removed file", func() { _ = os.Remove(filepath.Join(dir, "c.go")) }, true},
+			{"other files", func() { write("a_test.go", ""); write("a.txt", ""); write("a.go~", ""); write(".#a.go", "") }, false},
+		} {
+			tt.change()
+			reports := 0
+			for deadline := time.After(10 * watchInterval); deadline != nil; {
+				select {
+				case <-changes:
+					reports++
+				case <-deadline:
+					deadline = nil
+				}
+			}
+			if got := reports == 1; got != tt.want || reports > 1 {
+				t.Errorf("%s: %d reports, want %t", tt.name, reports, tt.want)
 			}
 		}
-		burst()
-		select {
-		case <-last:
-			t.Error("told before the last change was over")
-		default:
-		}
-		for range 3 { // while nobody takes one
-			burst()
-			time.Sleep(quiet)
-		}
-		<-last
-		select {
-		case <-last:
-			t.Error("told more than once")
-		default:
-		}
-		close(changes)
-		if _, ok := <-last; ok {
-			t.Error("told something at the end")
+		stop()
+		if _, ok := <-changes; ok {
+			t.Error("a report after the end")
 		}
 	})
 }
 
-func TestWatchSeesNewFolders(t *testing.T) {
-	dir, elsewhere := t.TempDir(), t.TempDir()
-	if err := os.MkdirAll(filepath.Join(elsewhere, "package", "deep"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	write := func(name string) {
-		t.Helper()
-		if err := os.WriteFile(name, []byte("package deep\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(filepath.Join(elsewhere, "package", "deep", "a.go"))
-	changes, err := watch(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps := []struct {
-		name string
-		do   func() error
-	}{
-		{"a folder with a file", func() error {
-			return os.Rename(filepath.Join(elsewhere, "package"), filepath.Join(dir, "package"))
-		}},
-		{"a file in it", func() error { write(filepath.Join(dir, "package", "deep", "b.go")); return nil }},
-		{"its removal", func() error { return os.Remove(filepath.Join(dir, "package", "deep", "b.go")) }},
-	}
-	for _, step := range steps {
-		if err := step.do(); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-changes:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s: not told", step.name)
-		}
-	}
-	if _, err := watch(t.Context(), filepath.Join(dir, "none")); err == nil {
-		t.Error("watches a folder that is not there")
-	}
-}
-
-func TestAChangedFileStartsTheFunctionAnew(t *testing.T) {
+func TestChangedFileRebuildsAndRestartsTheFunction(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		build []string
 		want  string
-		next  string // how the one that answers then has started
+		next  string // in the line of the next request
 	}{
 		{"built", []string{"true"}, `^rebuilt in \d+ ms, restarted$`, "cold start"},
-		{"not built", []string{"sh", "-c", "echo no; exit 1"}, `^no$`, "warm"},
-		{"built, but broken", nil, `^the new function cannot start, so the old one goes on: `, "warm"},
+		{"build fails", []string{"sh", "-c", "echo no; exit 1"}, `^no$`, "warm"},
+		{"cannot start", nil, `^the new function cannot start, the previous one continues: `, "warm"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -146,11 +108,14 @@ func TestAChangedFileStartsTheFunctionAnew(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if !p.lines.Scan() || !regexp.MustCompile(tt.want).MatchString(p.lines.Text()) {
-				t.Errorf("printed %q, want %s", p.lines.Text(), tt.want)
+			line := <-p.lines
+			if !regexp.MustCompile(tt.want).MatchString(line) {
+				t.Errorf("printed %q, want %s", line, tt.want)
 			}
-			if p.lines.Text() == "no" && (!p.lines.Scan() || p.lines.Text() != "not built, so the old one goes on: exit status 1") {
-				t.Errorf("printed %q", p.lines.Text())
+			if line == "no" {
+				if line = <-p.lines; line != "the build failed, the previous function continues: exit status 1" {
+					t.Errorf("printed %q", line)
+				}
 			}
 			if status, answer, line := p.post(t, good); status != 200 || !strings.Contains(line, tt.next) {
 				t.Errorf("afterwards: %d %s, printed %q", status, answer, line)
@@ -159,40 +124,38 @@ func TestAChangedFileStartsTheFunctionAnew(t *testing.T) {
 	}
 }
 
-func TestTheOldFunctionAnswersWhatItHasBegun(t *testing.T) {
+func TestReplacedFunctionFinishesItsInvocation(t *testing.T) {
 	incode := incodetest.New()
 	defer incode.Close()
 	arrived, released := make(chan struct{}, 2), make(chan struct{})
-	release := sync.OnceFunc(func() { close(released) })
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
 		<-released
 		incode.ServeHTTP(w, r)
 	}))
 	defer ts.Close()
+	release := sync.OnceFunc(func() { close(released) })
 	defer release()
-	rig, err := newRig(func(name string) string {
+	env, err := environment(t.Context(), func(name string) string {
 		return map[string]string{"INCODE_API_KEY": incodetest.Key, "INCODE_BASE_URL": ts.URL}[name]
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rig.close()
-	log := newFunctionLog(io.Discard)
 	start := func() *function {
-		f, err := runtimeapitest.Start(t.Context(), runtimeapitest.Config{Bootstrap: bootstrap, Env: rig.env, Timeout: functionTimeout, Stdout: log.stdout()})
+		f, err := startFunction(t.Context(), bootstrap, env, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &function{f, &coldStart{}}
+		return f
 	}
-	g := &gateway{function: start(), log: log, out: io.Discard}
-	defer g.close()
+	a := &localAPI{function: start(), out: io.Discard}
+	defer a.close()
 	post := func() int {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodPost, "/omni/start", strings.NewReader(good))
 		r.Header.Set("Content-Type", "application/json")
-		g.handler(t.Context()).ServeHTTP(w, r)
+		a.handler(t.Context()).ServeHTTP(w, r)
 		return w.Code
 	}
 	status := make(chan int, 1)
@@ -200,25 +163,15 @@ func TestTheOldFunctionAnswersWhatItHasBegun(t *testing.T) {
 	<-arrived
 	next, replaced := start(), make(chan struct{})
 	go func() {
-		g.replace(next)
+		a.replace(next) // would end the invocation if it did not wait
 		close(replaced)
 	}()
-	for g.serving.TryRLock() { // until the new one waits for its place
-		g.serving.RUnlock()
-		select {
-		case <-replaced:
-			t.Fatal("the old one was closed while it had to answer")
-		default:
-			runtime.Gosched()
-		}
-	}
 	release()
 	if got := <-status; got != http.StatusOK {
-		t.Errorf("the old one answered %d", got)
+		t.Errorf("the replaced function answered %d", got)
 	}
 	<-replaced
 	if got := post(); got != http.StatusOK {
-		t.Errorf("the new one answered %d", got)
+		t.Errorf("the new function answered %d", got)
 	}
-	g.wait()
 }

@@ -1,6 +1,6 @@
-// Command naive is what a competent engineer writes from the documentation of
-// AWS and Incode: the secret is read at init, one HTTP client serves all
-// requests, encoding/json does the rest. The product is measured against it.
+// Command naive is what a competent engineer writes from the documentation of AWS
+// and Incode: it reads the secret at init, has one HTTP client for all requests,
+// and uses encoding/json. The product is compared with it.
 package main
 
 import (
@@ -25,16 +25,6 @@ type startRequest struct {
 	CountryCode        string `json:"countryCode"`
 }
 
-type startResponse struct {
-	Token string `json:"token"`
-}
-
-type server struct {
-	client *http.Client
-	url    string
-	key    string
-}
-
 func main() {
 	ctx := context.Background()
 	cfg, err := config.LoadDefaultConfig(ctx)
@@ -47,51 +37,42 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	s := &server{
-		client: &http.Client{Timeout: 10 * time.Second},
-		url:    os.Getenv("INCODE_BASE_URL") + "/omni/start",
-		key:    aws.ToString(secret.SecretString),
-	}
-	lambda.Start(s.handle)
-}
-
-func (s *server) handle(ctx context.Context, ev events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
-	var in startRequest
-	if err := json.Unmarshal([]byte(ev.Body), &in); err != nil || in.ConfigurationID == "" {
-		return respond(http.StatusBadRequest, map[string]string{"error": "invalid request"})
-	}
-	in.CountryCode = "ALL"
-	body, err := json.Marshal(in)
-	if err != nil {
-		return events.APIGatewayV2HTTPResponse{}, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
-	if err != nil {
-		return events.APIGatewayV2HTTPResponse{}, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("api-version", "1.0")
-	req.Header.Set("x-api-key", s.key)
-	resp, err := s.client.Do(req)
-	if err != nil {
-		log.Printf("calling Incode: %v", err)
-		return respond(http.StatusBadGateway, map[string]string{"error": "upstream"})
-	}
-	defer resp.Body.Close()
-	var out startResponse
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || resp.StatusCode != http.StatusOK {
-		log.Printf("Incode answered %d: %v", resp.StatusCode, err)
-		return respond(http.StatusBadGateway, map[string]string{"error": "upstream"})
-	}
-	log.Printf("session started for request %s", ev.RequestContext.RequestID)
-	return respond(http.StatusOK, out)
+	client := &http.Client{Timeout: 10 * time.Second}
+	url, key := os.Getenv("INCODE_BASE_URL")+"/omni/start", *secret.SecretString
+	lambda.Start(func(ctx context.Context, event events.APIGatewayV2HTTPRequest) (events.APIGatewayV2HTTPResponse, error) {
+		var in startRequest
+		if err := json.Unmarshal([]byte(event.Body), &in); err != nil || in.ConfigurationID == "" {
+			return respond(http.StatusBadRequest, map[string]string{"error": "invalid request"})
+		}
+		in.CountryCode = "ALL"
+		body, err := json.Marshal(in)
+		if err != nil {
+			return events.APIGatewayV2HTTPResponse{}, err
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+		if err != nil {
+			return events.APIGatewayV2HTTPResponse{}, err
+		}
+		req.Header = http.Header{"Content-Type": {"application/json"}, "Api-Version": {"1.0"}, "X-Api-Key": {key}}
+		resp, err := client.Do(req)
+		if err != nil {
+			log.Printf("calling Incode: %v", err)
+			return respond(http.StatusBadGateway, map[string]string{"error": "upstream"})
+		}
+		defer resp.Body.Close()
+		var out struct{ Token string }
+		if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || resp.StatusCode != http.StatusOK {
+			log.Printf("Incode answered %d: %v", resp.StatusCode, err)
+			return respond(http.StatusBadGateway, map[string]string{"error": "upstream"})
+		}
+		log.Printf("session started for request %s", event.RequestContext.RequestID)
+		return respond(http.StatusOK, map[string]string{"token": out.Token})
+	})
 }
 
 func respond(status int, body any) (events.APIGatewayV2HTTPResponse, error) {
 	text, err := json.Marshal(body)
 	return events.APIGatewayV2HTTPResponse{
-		StatusCode: status,
-		Headers:    map[string]string{"Content-Type": "application/json"},
-		Body:       string(text),
+		StatusCode: status, Headers: map[string]string{"Content-Type": "application/json"}, Body: string(text),
 	}, err
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// What naive does, in Node with the AWS SDK v3: measured beside the product. The
-// loop stands for Lambda's own Node runtime, which has more to do.
+// The same as naive, in Node.js with the AWS SDK v3. The loop replaces Lambda's
+// runtime for Node.js, which does more.
 import { GetSecretValueCommand, SecretsManagerClient } from "@aws-sdk/client-secrets-manager";
 
 const { AWS_LAMBDA_RUNTIME_API, INCODE_API_KEY_SECRET_ID, INCODE_BASE_URL } = process.env;
