@@ -245,10 +245,11 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 
 func TestBadEnvironmentIsShownWhole(t *testing.T) {
 	shell := map[string]string{"PORT": "0", "INCODE_TIMEOUT": "soon", "RETURN_INTERVIEW_ID": "perhaps"}
-	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, io.Discard)
+	var stderr runtimeapitest.Output
+	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, &stderr)
 	for _, want := range []string{"the function cannot start", "INCODE_TIMEOUT", "RETURN_INTERVIEW_ID", "exit status 1"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not mention %s", err, want)
+		if err == nil || !strings.Contains(err.Error()+stderr.String(), want) {
+			t.Errorf("%v\n%s does not mention %s", err, &stderr, want)
 		}
 	}
 }
