@@ -70,7 +70,7 @@ type failureMode struct {
 var failureModes = []failureMode{
 	{"lost", func(net.Conn, []byte, []byte) {}},
 	{"cut off", func(c net.Conn, response, _ []byte) { _, _ = c.Write(response[:len(response)-20]) }},
-	{"delayed until the timeout", func(c net.Conn, _, _ []byte) { _, _ = io.Copy(io.Discard, c) }},
+	{delayed, func(c net.Conn, _, _ []byte) { _, _ = io.Copy(io.Discard, c) }},
 	{"replaced by 500", withStatus("500 Internal Server Error", false)},
 	{"replaced by 408", withStatus("408 Request Timeout", false)},
 	{"with status 400", withStatus("400 Bad Request", true)},
@@ -90,7 +90,7 @@ var failureModes = []failureMode{
 	}},
 }
 
-const delayed = 2 // the index of the failure mode that lasts until the timeout
+const delayed = "delayed until the timeout"
 
 func withStatus(status string, keepBody bool) func(net.Conn, []byte, []byte) {
 	return func(c net.Conn, _, body []byte) {
@@ -125,7 +125,10 @@ const samples = 100
 
 func newSoak(t *testing.T, concurrency, calls int) *soak {
 	t.Helper()
-	s := &soak{harness: newHarness(t), codes: make([]string, max(calls, len(failureModes))), failed: map[string]int{}, key: incodetest.Key}
+	s := &soak{
+		harness: newHarness(t), codes: make([]string, max(calls, len(failureModes))),
+		failed: map[string]int{}, key: incodetest.Key,
+	}
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshakes that these tests break
 	s.server.StartTLS()
@@ -181,17 +184,17 @@ func (s *soak) runCaller(t *testing.T, id int) {
 		flow, mode := incodetest.FlowID, ""
 		switch n := random.IntN(100); {
 		case n < 15:
-			if m := random.IntN(len(failureModes)); m != delayed || oneOf(100) {
-				mode = failureModes[m].name
+			if m := failureModes[random.IntN(len(failureModes))].name; m != delayed || oneOf(100) {
+				mode = m
 			}
 		case n < 20:
 			// Not the flows that refuse a valid key: after a rotation in the cool-down that
 			// they start, all calls would fail.
-			f := incodetest.Flows[random.IntN(len(incodetest.Flows))].ID
-			if strings.HasSuffix(f, "0401") || strings.HasSuffix(f, "0403") || strings.HasSuffix(f, "0408") && !oneOf(100) {
-				f = incodetest.FlowID
+			f := incodetest.Flows[random.IntN(len(incodetest.Flows))]
+			hangs := strings.HasSuffix(f.ID, "0408")
+			if f.Code != "incode-unauthorized" && (!hangs || oneOf(100)) {
+				flow = f.ID
 			}
-			flow = f
 		case n < 25 && (s.concurrency == 1 || oneOf(20)): // faults for all calls in flight
 			s.disturb(t, random.IntN(4))
 		}
@@ -237,9 +240,11 @@ func (s *soak) call(t *testing.T, flow, mode string) {
 	if i >= len(s.codes) {
 		return
 	}
-	resp := s.post(t, fmt.Sprintf(`{"configurationId":%q,"externalCustomerId":%q,"customFields":{"failureMode":%q}}`, flow, customerOf(i), mode))
+	const body = `{"configurationId":%q,"externalCustomerId":%q,"customFields":{"failureMode":%q}}`
+	resp := s.post(t, fmt.Sprintf(body, flow, customerOf(i), mode))
 	s.codes[i] = resp.code
-	if tokens := s.incode.SessionsOf(customerOf(i)); resp.status == 200 && (len(tokens) != 1 || tokens[0] != resp.token) {
+	tokens := s.incode.SessionsOf(customerOf(i))
+	if resp.status == 200 && (len(tokens) != 1 || tokens[0] != resp.token) {
 		t.Errorf("got %+v, and the sessions are %v", resp, tokens)
 	}
 	if runtime.GOOS != "linux" || i%max(1, len(s.codes)/samples) != 0 {
@@ -291,7 +296,8 @@ func (s *soak) compareWithIncode(t *testing.T) {
 			t.Errorf("no call with %s has a session", code)
 		}
 	}
-	t.Logf("%d calls, %d sessions, responses by code: %v, by failure mode: %v", len(s.codes), sessions, responses, s.failed)
+	t.Logf("%d calls, %d sessions, responses by code: %v, by failure mode: %v",
+		len(s.codes), sessions, responses, s.failed)
 }
 
 // checkResources checks that the process has leaked nothing, and ends it.

@@ -30,7 +30,9 @@ func TestDeadlines(t *testing.T) {
 		want     outcome
 		requests int // of each call
 	}{
-		{"secret", 3 * time.Second, func(t *testing.T, h *harness, _ *rawServer) { t.Cleanup(h.secrets.Hold()) }, noSecret, 0},
+		{"secret", 3 * time.Second, func(t *testing.T, h *harness, _ *rawServer) {
+			t.Cleanup(h.secrets.Hold())
+		}, noSecret, 0},
 		{"secret after the key was refused", 3 * time.Second, func(t *testing.T, h *harness, s *rawServer) {
 			s.nextRequests(h.callers, func(c serverConn) bool { t.Cleanup(h.secrets.Hold()); return refuseKey(c) })
 		}, noSecret, 1},
@@ -45,13 +47,20 @@ func TestDeadlines(t *testing.T) {
 				s.onAccept <- func(tcp *net.TCPConn) { _, _ = io.Copy(io.Discard, tcp) }
 			}
 		}, unavailable, 0},
-		{"response", 20 * time.Second, func(_ *testing.T, h *harness, s *rawServer) { hang(h, s, "") }, timedOut, 1},
-		{"headers", 20 * time.Second, func(_ *testing.T, h *harness, s *rawServer) { hang(h, s, "HTTP/1.1 200 OK\r\nA: ") }, timedOut, 1},
+		{"response", 20 * time.Second, func(_ *testing.T, h *harness, s *rawServer) {
+			hang(h, s, "")
+		}, timedOut, 1},
+		{"headers", 20 * time.Second, func(_ *testing.T, h *harness, s *rawServer) {
+			hang(h, s, "HTTP/1.1 200 OK\r\nA: ")
+		}, timedOut, 1},
 		{"body", 20 * time.Second, func(_ *testing.T, h *harness, s *rawServer) {
 			hang(h, s, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
 		}, timedOut, 1},
 		{"response after the key was refused", 20 * time.Second, func(_ *testing.T, h *harness, s *rawServer) {
-			s.nextRequests(h.callers, func(c serverConn) bool { h.secrets.Put(secretID, "canary-key"); return refuseKey(c) })
+			s.nextRequests(h.callers, func(c serverConn) bool {
+				h.secrets.Put(secretID, "canary-key")
+				return refuseKey(c)
+			})
 			hang(h, s, "")
 		}, timedOut, 2},
 	}

@@ -69,7 +69,8 @@ func requestFaults() []connectionFault {
 		}, want)
 	}
 	after := func(name, response string, act func(serverConn)) connectionFault {
-		return connectionFault{name: name, onRequest: func(c serverConn) { c.write(response); act(c) }, want: unknown, requests: 1}
+		onRequest := func(c serverConn) { c.write(response); act(c) }
+		return connectionFault{name: name, onRequest: onRequest, want: unknown, requests: 1}
 	}
 	return []connectionFault{
 		after("reset after the request", "", serverConn.reset),
@@ -196,7 +197,9 @@ func certificateFaults(m *matrix) []row {
 		certificate func(*testing.T, *rawServer) *tls.Certificate
 	}
 	return rows([]fault{
-		{"certificate of another host", func(t *testing.T, s *rawServer) *tls.Certificate { return issue(t, s.root, tomorrow, other) }},
+		{"certificate of another host", func(t *testing.T, s *rawServer) *tls.Certificate {
+			return issue(t, s.root, tomorrow, other)
+		}},
 		{"expired certificate", func(t *testing.T, s *rawServer) *tls.Certificate {
 			return issue(t, s.root, yesterday, incodeHost, other)
 		}},
@@ -228,6 +231,10 @@ func certificateFaults(m *matrix) []row {
 // connection is that of the init. No caller may notice the fault.
 func idleFaults(m *matrix) []row {
 	unsolicited := httpResponse("200 OK", "", `{"token":"eyJcanary"}`)
+	timeout := httpResponse("408 Request Timeout", "Connection: close\r\n", "")
+	writesToTCP := func(text string) func(serverConn) {
+		return func(c serverConn) { _, _ = io.WriteString(c.tcp, text) }
+	}
 	type fault struct {
 		name string
 		act  func(serverConn)
@@ -242,13 +249,10 @@ func idleFaults(m *matrix) []row {
 		{"idle, half closed", func(c serverConn) { _ = c.CloseWrite() }, false},
 		{"idle, reset", serverConn.reset, true},
 		{"idle, half of an unsolicited response", func(c serverConn) { c.write(unsolicited[:20]) }, false},
-		{"idle, 408", func(c serverConn) {
-			c.write(httpResponse("408 Request Timeout", "Connection: close\r\n", ""))
-			c.close()
-		}, false},
-		{"idle, garbage instead of a TLS record", func(c serverConn) { _, _ = io.WriteString(c.tcp, "eyJcanary") }, false},
-		{"idle, half of a TLS record", func(c serverConn) { _, _ = io.WriteString(c.tcp, "\x17\x03\x03\x00\x40eyJ") }, false},
-		{"idle, half of a TLS header", func(c serverConn) { _, _ = io.WriteString(c.tcp, "\x17") }, false},
+		{"idle, 408", func(c serverConn) { c.write(timeout); c.close() }, false},
+		{"idle, garbage instead of a TLS record", writesToTCP("eyJcanary"), false},
+		{"idle, half of a TLS record", writesToTCP("\x17\x03\x03\x00\x40eyJ"), false},
+		{"idle, half of a TLS header", writesToTCP("\x17"), false},
 	}
 	repetitions := 5
 	if *all {

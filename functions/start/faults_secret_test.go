@@ -106,7 +106,8 @@ func secretResponses(elsewhere string) []secretFault {
 	return []secretFault{
 		endless("an endless response", open+`{"VersionId":"v","SecretString":"`, "canary", 0),
 		endless("an endless slow response", open+`{"VersionId":"v","SecretString":"`, "canary", 5*time.Millisecond),
-		endless("an endless error", "HTTP/1.1 400 Bad Request\r\n"+aws+"\r\n"+`{"__type":"AccessDeniedException","Message":"`, "canary", 0),
+		endless("an endless error",
+			"HTTP/1.1 400 Bad Request\r\n"+aws+"\r\n"+`{"__type":"AccessDeniedException","Message":"`, "canary", 0),
 		endless("endless headers", "HTTP/1.1 200 OK\r\n", "a: canary\r\n", 0),
 		writes("HTML", httpResponse("503 Service Unavailable", "", "<title>canary</title>")),
 		writes("cut off", "HTTP/1.1 200 OK\r\n"+aws+"Content-Length: 100\r\n\r\n{\"SecretString\":\"canary"),
@@ -173,7 +174,8 @@ func (f secretFault) try(t *testing.T, m *matrix) {
 		end()
 		h.startSessions(t, success)
 		if h.incode.Requests() != 3*n || h.incode.Sessions() != 2*n {
-			t.Errorf("%d requests to Incode and %d sessions, want %d and %d", h.incode.Requests(), h.incode.Sessions(), 3*n, 2*n)
+			t.Errorf("%d requests to Incode and %d sessions, want %d and %d",
+				h.incode.Requests(), h.incode.Sessions(), 3*n, 2*n)
 		}
 	}})
 }

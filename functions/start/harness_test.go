@@ -178,7 +178,10 @@ func (h *harness) invoke(t *testing.T, payload []byte) response {
 	if err := errors.Join(json.Unmarshal(result.Payload, &resp), json.Unmarshal([]byte(resp.Body), &body)); err != nil {
 		t.Errorf("%v: %s", err, result.Payload)
 	}
-	return response{resp.StatusCode, strings.TrimPrefix(body.Type, "/problems/"), body.Token, resp.Headers, string(result.Payload)}
+	return response{
+		status: resp.StatusCode, code: strings.TrimPrefix(body.Type, "/problems/"), token: body.Token,
+		header: resp.Headers, payload: string(result.Payload),
+	}
 }
 
 // startSession makes a call with a configuration ID.
@@ -226,7 +229,9 @@ var (
 func throttled(seconds string) outcome { return outcome{503, "incode-throttled", seconds} }
 
 // sessionPossible lists the codes after which a session may exist.
-var sessionPossible = []string{"internal", "incode-invalid-response", "incode-failed", "outcome-unknown", "incode-timeout"}
+var sessionPossible = []string{
+	"internal", "incode-invalid-response", "incode-failed", "outcome-unknown", "incode-timeout",
+}
 
 // The limits of the memory of the process, with the race detector.
 const (

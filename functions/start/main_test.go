@@ -128,10 +128,12 @@ func TestJWTCallerIsTheCustomer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp := h.invoke(t, payload); resp.status != 200 || h.incode.Last().Fields["externalCustomerId"] != "auth0|canary-customer-42" {
-		t.Errorf("got %+v, Incode got %v", resp, h.incode.Last().Fields)
+	h.check(t, h.invoke(t, payload), success)
+	if got := h.incode.Last().Fields["externalCustomerId"]; got != "auth0|canary-customer-42" {
+		t.Errorf("Incode got the customer %v", got)
 	}
-	other := bytes.Replace(payload, []byte(`7f1c05\"}`), []byte(`7f1c05\",\"externalCustomerId\":\"canary-victim\"}`), 1)
+	other := bytes.Replace(payload, []byte(`7f1c05\"}`),
+		[]byte(`7f1c05\",\"externalCustomerId\":\"canary-victim\"}`), 1)
 	if resp := h.invoke(t, other); resp.status != 403 || resp.code != "customer-mismatch" || h.incode.Requests() != 1 {
 		t.Errorf("got %+v after %d requests", resp, h.incode.Requests())
 	}
@@ -213,7 +215,9 @@ func TestBadEnvironmentIsReportedWhole(t *testing.T) {
 	if !ok || failure.Type != "Runtime.ExitError" || !strings.Contains(failure.Message, "exit status 1") {
 		t.Errorf("got %v", err)
 	}
-	for _, name := range []string{"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "INCODE_TIMEOUT"} {
+	for _, name := range []string{
+		"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "INCODE_TIMEOUT",
+	} {
 		if !strings.Contains(h.output.String(), name) {
 			t.Errorf("the log does not mention %s: %s", name, h.output)
 		}

@@ -52,8 +52,10 @@ func newRawServer(t *testing.T, h *harness, addr string) *rawServer {
 	t.Helper()
 	const room = 99
 	s := &rawServer{
-		addr: addr, root: newRoot(t), onAccept: make(chan func(*net.TCPConn), room), onConnect: make(chan func(serverConn), room),
-		onRequest: make(chan func(serverConn) bool, room), conns: map[serverConn]bool{},
+		addr: addr, root: newRoot(t), conns: map[serverConn]bool{},
+		onAccept:  make(chan func(*net.TCPConn), room),
+		onConnect: make(chan func(serverConn), room),
+		onRequest: make(chan func(serverConn) bool, room),
 	}
 	s.certificate.Store(issue(t, s.root, time.Now().Add(time.Hour), "127.0.0.1", incodeHost))
 	h.trust(t, s.root)
@@ -205,8 +207,8 @@ func newRoot(t *testing.T) *tls.Certificate {
 func issue(t *testing.T, root *tls.Certificate, notAfter time.Time, names ...string) *tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "canary", Organization: []string{"canary"}}, NotAfter: notAfter,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "canary", Organization: []string{"canary"}},
+		NotAfter: notAfter, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {

@@ -152,7 +152,8 @@ func TestRevokedKeyWithoutNewKey(t *testing.T) {
 	wg.Wait()
 	checkLoads(t, h, began)
 	if h.incode.Requests() != h.concurrency*calls || h.incode.Sessions() != 0 {
-		t.Errorf("%d requests and %d sessions, want %d and none", h.incode.Requests(), h.incode.Sessions(), h.concurrency*calls)
+		t.Errorf("%d requests and %d sessions, want %d and none",
+			h.incode.Requests(), h.incode.Sessions(), h.concurrency*calls)
 	}
 }
 

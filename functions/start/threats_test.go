@@ -22,7 +22,8 @@ func TestThreatModelNamesTests(t *testing.T) {
 	_, rows, _ := strings.Cut(string(page), "\n**Who may do what**\n")
 	heads := regexp.MustCompile(`^\| (who|threat|risk) \|`)
 	for row := range strings.Lines(rows) {
-		if strings.HasPrefix(row, "| ") && !heads.MatchString(row) && !link.MatchString(row) && !strings.Contains(row, "| AWS's word |") {
+		shown := link.MatchString(row) || strings.Contains(row, "| AWS's word |")
+		if strings.HasPrefix(row, "| ") && !heads.MatchString(row) && !shown {
 			t.Errorf("no test shows it: %s", row)
 		}
 	}

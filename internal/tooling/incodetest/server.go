@@ -156,7 +156,8 @@ func (s *Server) wait(ctx context.Context, done <-chan time.Time) {
 
 // textFields are the fields of the documented request that are strings.
 var textFields = []string{
-	"configurationId", "externalCustomerId", "externalId", "countryCode", "language", "redirectionUrl", "interviewId", "uuid",
+	"configurationId", "externalCustomerId", "externalId", "countryCode", "language", "redirectionUrl", "interviewId",
+	"uuid",
 }
 
 // checkFields refuses whatever the documented request does not have. Incode itself

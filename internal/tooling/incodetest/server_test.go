@@ -124,8 +124,8 @@ func TestEnforcesIncodesRules(t *testing.T) {
 		status int
 	}{
 		{"charset parameter is fine", header("Content-Type", "application/json; charset=utf-8"), 200},
-		{"every documented field", body(`{"configurationId":"` + incodetest.FlowID + `","externalCustomerId":"c","countryCode":"ALL",
-			"language":"en-US","redirectionUrl":"https://example.com","customFields":{"a":"b"}}`), 200},
+		{"every documented field", body(`{"configurationId":"` + incodetest.FlowID + `",
+			"externalCustomerId":"c","countryCode":"ALL","language":"en-US","redirectionUrl":"https://example.com","customFields":{"a":"b"}}`), 200},
 		{"GET", func(r *http.Request) { r.Method = http.MethodGet }, 405},
 		{"other path", func(r *http.Request) { r.URL.Path = "/omni/start/" }, 404},
 		{"no api-version", header("api-version", ""), 400},
@@ -154,7 +154,8 @@ func TestEnforcesIncodesRules(t *testing.T) {
 			want := 0
 			if tt.status == http.StatusOK {
 				want = 1
-			} else if reply["message"] == "" || reply["path"] != "/omni/start" || reply["timestamp"] == nil || reply["status"] == nil {
+			} else if reply["message"] == "" || reply["path"] != "/omni/start" ||
+				reply["timestamp"] == nil || reply["status"] == nil {
 				t.Errorf("not in the format of Incode's errors: %v", reply)
 			}
 			if server.Sessions() != want {

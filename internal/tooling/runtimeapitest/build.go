@@ -48,18 +48,19 @@ func Main(m interface{ Run() int }, pkg string, bootstrap *string) int {
 func build(dir, pkg, output string) error {
 	folder, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
 	added, overlay := filepath.Join(dir, "resolver.go"), filepath.Join(dir, "overlay.json")
-	text := fmt.Sprintf(`{"Replace": {%q: %q}}`, filepath.Join(strings.TrimSpace(string(folder)), "resolver.go"), added)
-	if err := errors.Join(err, os.WriteFile(added, resolver, 0o600), os.WriteFile(overlay, []byte(text), 0o600)); err != nil {
+	text := fmt.Appendf(nil, `{"Replace": {%q: %q}}`, filepath.Join(strings.TrimSpace(string(folder)), "resolver.go"), added)
+	if err := errors.Join(err, os.WriteFile(added, resolver, 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
 		return err
 	}
 	// The flags of the Makefile, and netgo: with cgo, which the race detector needs,
 	// Go would use the resolver of the C library.
-	args := []string{"build", "-tags", "lambda.norpc,nethttpomithttp2,netgo", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w"}
-	cgo := "CGO_ENABLED=0"
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	args := []string{"build", "-tags", "lambda.norpc,nethttpomithttp2,netgo", "-trimpath", "-buildvcs=false",
+		"-ldflags", "-s -w", "-overlay", overlay, "-o", output}
+	cgo, race := "CGO_ENABLED=0", debug.BuildSetting{Key: "-race", Value: "true"}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, race) {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
-	cmd := exec.Command("go", append(args, "-overlay", overlay, "-o", output, pkg)...)
+	cmd := exec.Command("go", append(args, pkg)...)
 	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s%w", out, err)

@@ -158,7 +158,8 @@ func TestAbandonedInvocationDoesNotEndTheOthers(t *testing.T) {
 			c.Concurrency = 2
 			f, s := start(t, c), newServer(t)
 			before := pid(t, f)
-			if _, _, err := invoke(ctx, f, "get "+s.url); err == nil || (failure(err) == "Sandbox.Timedout") != (reason == "timeout") {
+			_, _, err := invoke(ctx, f, "get "+s.url)
+			if err == nil || (failure(err) == "Sandbox.Timedout") != (reason == "timeout") {
 				t.Errorf("got %v", err)
 			}
 			if id := pid(t, f); id != before {

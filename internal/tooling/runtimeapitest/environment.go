@@ -113,7 +113,7 @@ func (e *environment) invoke(ctx context.Context, id string, payload []byte) (Re
 		e.signal(syscall.SIGCONT)
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, inv.deadline.Add(e.config.Grace),
-		&FunctionError{"Sandbox.Timedout", fmt.Sprintf("Task timed out after %.2f seconds", e.config.Timeout.Seconds())})
+		&FunctionError{"Sandbox.Timedout", fmt.Sprintf("Task timed out after %v", e.config.Timeout)})
 	defer cancel()
 	var o outcome
 	select {

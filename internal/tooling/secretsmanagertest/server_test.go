@@ -96,10 +96,12 @@ func TestSecretThatDoesNotExistIsNotFound(t *testing.T) {
 		in      secretsmanager.GetSecretValueInput
 		message string
 	}{
-		{"no such secret", secretsmanager.GetSecretValueInput{SecretId: aws.String("other")}, "can't find the specified secret."},
+		{"no such secret", secretsmanager.GetSecretValueInput{SecretId: aws.String("other")},
+			"can't find the specified secret."},
 		{"a secret without a value", secretsmanager.GetSecretValueInput{SecretId: aws.String("empty")},
 			"can't find the specified secret value for staging label: AWSCURRENT"},
-		{"the previous value", secretsmanager.GetSecretValueInput{SecretId: aws.String("key"), VersionStage: aws.String("AWSPREVIOUS")},
+		{"the previous value",
+			secretsmanager.GetSecretValueInput{SecretId: aws.String("key"), VersionStage: aws.String("AWSPREVIOUS")},
 			"can't find the specified secret value for staging label: AWSPREVIOUS"},
 	}
 	for _, tt := range tests {
