@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -207,7 +208,10 @@ func certificateFaults(m *matrix) []row {
 			return issue(t, newRoot(t), tomorrow, incodeHost, other)
 		}},
 		{"certificate that cannot be parsed", func(t *testing.T, s *rawServer) *tls.Certificate {
-			return issue(t, s.root, tomorrow, incodeHost, "https://canary:eyJ")
+			c := issue(t, s.root, tomorrow, incodeHost, "https:__canary_eyJ")
+			der := &c.Certificate[0]
+			*der = bytes.Replace(*der, []byte("__canary_eyJ"), []byte("//canary:eyJ"), 1) // an invalid port
+			return c
 		}},
 	}, func(f fault) row {
 		return row{f.name, func(t *testing.T) {

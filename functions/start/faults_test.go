@@ -20,7 +20,7 @@ var (
 
 // TestFaults is the fault matrix. Each row makes one thing fail, once, and expects
 // the documented response, no more requests than documented, no secret in any
-// output, bounded memory, and that the same process answers the next call with a
+// output, bounded memory, and that the same process responds to the next call with a
 // session. It runs with one call at a time, and with concurrent calls that all
 // meet the fault: each of them must get what a single call gets.
 func TestFaults(t *testing.T) {

@@ -41,7 +41,7 @@ func newServer(t *testing.T) server {
 
 // result is the outcome of an invocation.
 type result struct {
-	answer string
+	response string
 	err    error
 }
 
@@ -51,8 +51,8 @@ func (s server) occupy(ctx context.Context, t *testing.T, f *runtimeapitest.Func
 	results := make(chan result, n)
 	for range n {
 		go func() {
-			answer, _, err := invoke(ctx, f, "get "+s.url)
-			results <- result{answer, err}
+			response, _, err := invoke(ctx, f, "get "+s.url)
+			results <- result{response, err}
 		}()
 	}
 	for range n {
@@ -82,16 +82,16 @@ func TestConcurrencyIsReachedAndNotExceeded(t *testing.T) {
 			running := s.occupy(t.Context(), t, f, concurrency)
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			if answer, _, err := invoke(ctx, f, "echo too many"); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("one more: %q, %v, want it to wait", answer, err)
+			if response, _, err := invoke(ctx, f, "echo too many"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("one more: %q, %v, want it to wait", response, err)
 			}
 			waiting := make(chan result)
 			go func() {
-				answer, _, err := invoke(t.Context(), f, "pid")
-				waiting <- result{answer, err}
+				response, _, err := invoke(t.Context(), f, "pid")
+				waiting <- result{response, err}
 			}()
 			s.respond()
-			want := result{answer: strconv.Itoa(f.Pid())}
+			want := result{response: strconv.Itoa(f.Pid())}
 			for range concurrency {
 				if r := <-running; r != want {
 					t.Errorf("got %+v, want %+v", r, want)
@@ -131,8 +131,8 @@ func TestEndOfTheProcessFailsAllInvocationsInFlight(t *testing.T) {
 			ids := make([]int, 2*c.Concurrency)
 			for n := range ids {
 				wg.Go(func() {
-					answer, _, _ := invoke(t.Context(), f, "pid")
-					ids[n], _ = strconv.Atoi(answer)
+					response, _, _ := invoke(t.Context(), f, "pid")
+					ids[n], _ = strconv.Atoi(response)
 				})
 			}
 			wg.Wait()

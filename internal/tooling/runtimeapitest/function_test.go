@@ -102,21 +102,21 @@ func start(t *testing.T, c runtimeapitest.Config) *runtimeapitest.Function {
 	return f
 }
 
-// invoke returns the function's answer to an event, both as plain strings.
+// invoke returns the function's response to an event, both as plain strings.
 func invoke(ctx context.Context, f *runtimeapitest.Function, event string) (string, runtimeapitest.Result, error) {
 	result, err := f.Invoke(ctx, []byte(strconv.Quote(event)))
-	answer, _ := strconv.Unquote(string(result.Payload))
-	return answer, result, err
+	response, _ := strconv.Unquote(string(result.Payload))
+	return response, result, err
 }
 
 // pid returns the function's process, starting it if need be.
 func pid(t *testing.T, f *runtimeapitest.Function) int {
 	t.Helper()
-	answer, _, err := invoke(t.Context(), f, "pid")
+	response, _, err := invoke(t.Context(), f, "pid")
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := strconv.Atoi(answer)
+	id, err := strconv.Atoi(response)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,9 +130,9 @@ func TestInvoke(t *testing.T) {
 	f := start(t, config(t, "function"))
 	var first int
 	for n, want := range []string{"one", "two"} {
-		answer, result, err := invoke(t.Context(), f, "echo "+want)
-		if err != nil || answer != want {
-			t.Fatalf("got %q, %v", answer, err)
+		response, result, err := invoke(t.Context(), f, "echo "+want)
+		if err != nil || response != want {
+			t.Fatalf("got %q, %v", response, err)
 		}
 		if cold := result.InitDuration > 0; cold != (n == 0) || result.Duration <= 0 || result.RequestID == "" {
 			t.Errorf("invocation %d: %+v", n, result)
@@ -147,20 +147,20 @@ func TestInvoke(t *testing.T) {
 }
 
 func TestFunctionSeesRequestIDAndDeadline(t *testing.T) {
-	answer, result, err := invoke(t.Context(), start(t, config(t, "function")), "context")
-	if want := result.RequestID + " true true"; err != nil || answer != want {
-		t.Errorf("got %q, %v, want %q", answer, err, want)
+	response, result, err := invoke(t.Context(), start(t, config(t, "function")), "context")
+	if want := result.RequestID + " true true"; err != nil || response != want {
+		t.Errorf("got %q, %v, want %q", response, err, want)
 	}
 }
 
 func TestEnvironmentContainsOnlyTheGivenVariables(t *testing.T) {
 	t.Setenv("FROM_THE_TEST", "1")
-	answer, _, err := invoke(t.Context(), start(t, config(t, "function", "GIVEN=1")), "env")
+	response, _, err := invoke(t.Context(), start(t, config(t, "function", "GIVEN=1")), "env")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for line := range strings.Lines(answer) {
+	for line := range strings.Lines(response) {
 		name, _, _ := strings.Cut(line, "=")
 		names = append(names, name)
 	}
@@ -189,9 +189,9 @@ func TestFailedInvocations(t *testing.T) {
 			if failure(err) != tt.errorType || !strings.Contains(err.Error(), tt.message) || result.RequestID == "" {
 				t.Fatalf("got %+v, %v", result, err)
 			}
-			answer, result, err := invoke(t.Context(), f, "echo again")
-			if err != nil || answer != "again" {
-				t.Fatalf("the next invocation: %q, %v", answer, err)
+			response, result, err := invoke(t.Context(), f, "echo again")
+			if err != nil || response != "again" {
+				t.Fatalf("the next invocation: %q, %v", response, err)
 			}
 			if warm := result.InitDuration == 0; warm != tt.leavesProcess {
 				t.Errorf("the next invocation is warm: %t, want %t", warm, tt.leavesProcess)
@@ -224,8 +224,8 @@ func TestGraceDelaysTheTimeout(t *testing.T) {
 	c := config(t, "function")
 	c.Timeout, c.Grace = 10*time.Millisecond, time.Minute
 	// The response comes after the deadline, and counts.
-	if answer, _, err := invoke(t.Context(), start(t, c), "wait for the deadline"); err != nil || answer != "late" {
-		t.Errorf("got %q, %v", answer, err)
+	if response, _, err := invoke(t.Context(), start(t, c), "wait for the deadline"); err != nil || response != "late" {
+		t.Errorf("got %q, %v", response, err)
 	}
 }
 
@@ -332,9 +332,9 @@ func TestFreezeStopsTheProcessUntilTheNextInvoke(t *testing.T) {
 		waitUntil(t, func() bool { return state(t, id) == "T" })
 	}
 	freeze()
-	answer, result, err := invoke(t.Context(), f, "echo awake")
-	if err != nil || answer != "awake" || result.InitDuration != 0 {
-		t.Errorf("got %q, %+v, %v, want a response of the warm process", answer, result, err)
+	response, result, err := invoke(t.Context(), f, "echo awake")
+	if err != nil || response != "awake" || result.InitDuration != 0 {
+		t.Errorf("got %q, %+v, %v, want a response of the warm process", response, result, err)
 	}
 	freeze()
 	f.Close()
@@ -365,8 +365,8 @@ func TestOneInvocationAtATime(t *testing.T) {
 	for n := range 8 {
 		wg.Go(func() {
 			want := strconv.Itoa(n)
-			if answer, _, err := invoke(t.Context(), f, "echo "+want); err != nil || answer != want {
-				t.Errorf("got %q, %v, want %q", answer, err, want)
+			if response, _, err := invoke(t.Context(), f, "echo "+want); err != nil || response != want {
+				t.Errorf("got %q, %v, want %q", response, err, want)
 			}
 		})
 	}
