@@ -46,7 +46,7 @@ func TestNothingLeaks(t *testing.T) {
 			for _, body := range []string{
 				`{"configurationId":"canary","countryCode":"canary","language":"canary",
 					"redirectionUrl":"https://canary","customFields":["canary"]}`,
-				`{"canary`, `["canary"]`, `{"canary":1,"canary":2}`, "\"canary\xff\"",
+				`{"canary`, `["canary"]`, `{"x":1,"x":"canary"}`, "\"canary\xff\"",
 				fmt.Sprintf(`{"configurationId":%q,"externalCustomerId":"canary-victim"}`, incodetest.FlowID),
 			} {
 				send(nil, body)

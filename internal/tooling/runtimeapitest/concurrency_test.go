@@ -42,7 +42,7 @@ func newServer(t *testing.T) server {
 // result is the outcome of an invocation.
 type result struct {
 	response string
-	err    error
+	err      error
 }
 
 // occupy invokes the function n times and returns when all n run at the same time.
