@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -22,7 +23,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"omnistart/internal/tooling/certificates"
 	"omnistart/internal/tooling/incodetest"
 	"omnistart/internal/tooling/lambdaenv"
 	"omnistart/internal/tooling/procfs"
@@ -100,7 +100,8 @@ func (h *harness) setenv(name, value string) { h.env = append(h.env, name+"="+va
 func (h *harness) trust(t *testing.T, root *tls.Certificate) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "roots.pem")
-	if err := os.WriteFile(file, certificates.PEM(root), 0o600); err != nil {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate[0]})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.setenv("SSL_CERT_FILE", file)

@@ -21,8 +21,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"omnistart/internal/tooling/certificates"
 )
 
 // rawServer plays Incode on the level of TCP and TLS, for responses that net/http
@@ -222,15 +220,23 @@ func issue(t *testing.T, root *tls.Certificate, notAfter time.Time, names ...str
 	return issueCertificate(t, root, template)
 }
 
+// issueCertificate signs a certificate by the root, or by its own key without one.
 func issueCertificate(t *testing.T, root *tls.Certificate, template *x509.Certificate) *tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificate, err := certificates.Issue(template, key, root)
+	certificate, parent, signer := &tls.Certificate{PrivateKey: key}, template, key
+	if root == nil {
+		certificate.Leaf = template
+	} else {
+		parent, signer = root.Leaf, root.PrivateKey.(*ecdsa.PrivateKey)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		t.Fatal(err)
 	}
+	certificate.Certificate = [][]byte{der}
 	return certificate
 }

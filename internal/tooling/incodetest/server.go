@@ -166,7 +166,8 @@ func checkFields(fields map[string]any) error {
 	custom, hasCustom := fields["customFields"].(map[string]any)
 	for name, value := range fields {
 		_, isText := value.(string)
-		if !(isText && slices.Contains(textFields, name)) && !(hasCustom && name == "customFields") {
+		known := isText && slices.Contains(textFields, name) || hasCustom && name == "customFields"
+		if !known {
 			return fmt.Errorf("%s is unknown, or of another type", name)
 		}
 	}

@@ -31,7 +31,7 @@ func find(t testing.TB, v any, text string, secrets []string) {
 	for _, secret := range secrets {
 		inJSON, _ := json.Marshal(secret) // never fails for a string
 		for _, form := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret),
-			strings.Trim(fmt.Sprint([]byte(secret)), "[]"), strings.Trim(string(inJSON), `"`)} {
+			strings.Trim(fmt.Sprintf("%d", []byte(secret)), "[]"), strings.Trim(string(inJSON), `"`)} {
 			if strings.Contains(text, form) {
 				t.Errorf("printing a %T shows %s as %q", v, secret, form)
 			}
