@@ -125,7 +125,8 @@ func TestEnforcesIncodesRules(t *testing.T) {
 	}{
 		{"charset parameter is fine", header("Content-Type", "application/json; charset=utf-8"), 200},
 		{"every documented field", body(`{"configurationId":"` + incodetest.FlowID + `",
-			"externalCustomerId":"c","countryCode":"ALL","language":"en-US","redirectionUrl":"https://example.com","customFields":{"a":"b"}}`), 200},
+			"externalCustomerId":"c","countryCode":"ALL","language":"en-US",
+			"redirectionUrl":"https://example.com","customFields":{"a":"b"}}`), 200},
 		{"GET", func(r *http.Request) { r.Method = http.MethodGet }, 405},
 		{"other path", func(r *http.Request) { r.URL.Path = "/omni/start/" }, 404},
 		{"no api-version", header("api-version", ""), 400},

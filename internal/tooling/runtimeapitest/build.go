@@ -46,9 +46,9 @@ func Main(m interface{ Run() int }, pkg string, bootstrap *string) int {
 // build adds a file to the package by an overlay, so that the source tree of the
 // deployed function has no such file.
 func build(dir, pkg, output string) error {
-	folder, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
+	file, err := exec.Command("go", "list", "-f", "{{.Dir}}/resolver.go", pkg).Output()
 	added, overlay := filepath.Join(dir, "resolver.go"), filepath.Join(dir, "overlay.json")
-	text := fmt.Appendf(nil, `{"Replace": {%q: %q}}`, filepath.Join(strings.TrimSpace(string(folder)), "resolver.go"), added)
+	text := fmt.Appendf(nil, `{"Replace": {%q: %q}}`, strings.TrimSpace(string(file)), added)
 	if err := errors.Join(err, os.WriteFile(added, resolver, 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
 		return err
 	}
