@@ -13,124 +13,155 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"omnistart/internal/tooling/incodetest"
+	"omnistart/internal/tooling/procfs"
 )
 
 var (
-	seed  = flag.Uint64("seed", 0, "of TestAtMostOnce; 0 takes a new one")
-	calls = flag.Int("calls", 300, "of TestAtMostOnce, each with a fault of its own")
+	seed  = flag.Uint64("seed", 0, "of the random faults in TestAtMostOnce; 0 takes a new one")
+	calls = flag.Int("calls", 300, "number of calls in TestAtMostOnce")
 )
 
-// TestAtMostOnce makes calls with random faults and then asks Incode what it has
-// done for each: a 200 has its one session, a session without a 200 belongs to an
-// answer that says so, and no call has two. It does so with one call at a time,
-// between which the process is frozen at times, and with 32.
+// TestAtMostOnce makes calls with random faults and then compares the responses
+// with the sessions that Incode has started: a 200 has exactly one session, a
+// session without a 200 has a response that says so, and no call has two. It does
+// so with one call at a time, when it also freezes the process, and with
+// concurrent calls. At the end, the process must not have grown.
 func TestAtMostOnce(t *testing.T) {
+	t.Parallel() // it waits
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
 	t.Logf("-seed %d", *seed)
-	for _, concurrency := range []int{1, 32} {
-		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
-			c := newChaos(t, concurrency)
-			for i, f := range fates { // so that none is left to chance
-				c.call(t, fmt.Sprintf("canary-fate-%d", i), incodetest.FlowID, f.name)
+	single := min(*calls/2, 2000) // these take longer
+	for _, n := range []struct{ concurrency, callers, calls int }{{1, 1, single}, {32, *together, *calls - single}} {
+		t.Run(fmt.Sprint(n.concurrency), func(t *testing.T) {
+			s := newSoak(t, n.concurrency, n.calls)
+			for _, m := range failureModes { // at least once
+				for !s.seen(m) && s.unfinished() {
+					s.call(t, incodetest.FlowID, m.name)
+				}
 			}
-			var wg sync.WaitGroup
-			for i := range concurrency {
-				wg.Go(func() { c.caller(t, i, *calls/2/concurrency+1) })
+			var callers sync.WaitGroup
+			for id := range n.callers {
+				callers.Go(func() { s.runCaller(t, id) })
 			}
-			wg.Wait()
-			c.account(t)
+			callers.Wait()
+			s.compareWithIncode(t)
+			s.checkResources(t)
 		})
 	}
 }
 
-// A fate is what becomes of Incode's reply to a request that has had its effect.
-// The call carries its fate's name through to Incode as a custom field.
-type fate struct {
+// failureMode is what happens to the response to a request that has had its
+// effect. The call passes the name on to Incode as a custom field.
+type failureMode struct {
 	name string
-	// do gets the connection, the HTTP/1.1 reply and its body.
-	do func(c net.Conn, reply, body []byte)
+	act  func(c net.Conn, response, body []byte) // the response of HTTP/1.1, and its body
 }
 
-var fates = []fate{
+var failureModes = []failureMode{
 	{"lost", func(net.Conn, []byte, []byte) {}},
-	{"cut off", func(c net.Conn, reply, _ []byte) { _, _ = c.Write(reply[:len(reply)-20]) }},
-	{"silent", func(c net.Conn, _, _ []byte) { _, _ = io.Copy(io.Discard, c) }}, // until the caller's time is up
-	{"500", func(c net.Conn, _, _ []byte) { say(c, "500 Internal Server Error", nil) }},
-	{"400 that names the session", func(c net.Conn, _, body []byte) { say(c, "400 Bad Request", body) }},
-	{"403 that names the session", func(c net.Conn, _, body []byte) { say(c, "403 Forbidden", body) }},
-	{"408", func(c net.Conn, _, _ []byte) { say(c, "408 Request Timeout", nil) }},
-	{"201", func(c net.Conn, _, body []byte) { say(c, "201 Created", body) }},
-	{"307", func(c net.Conn, _, body []byte) { say(c, "307 Temporary Redirect", body) }},
-	{"interim", func(c net.Conn, reply, _ []byte) {
+	{"cut off", func(c net.Conn, response, _ []byte) { _, _ = c.Write(response[:len(response)-20]) }},
+	{delayed, func(c net.Conn, _, _ []byte) { _, _ = io.Copy(io.Discard, c) }},
+	{"replaced by 500", withStatus("500 Internal Server Error", false)},
+	{"replaced by 408", withStatus("408 Request Timeout", false)},
+	{"with status 400", withStatus("400 Bad Request", true)},
+	{"with status 403", withStatus("403 Forbidden", true)},
+	{"with status 201", withStatus("201 Created", true)},
+	{"with status 307", withStatus("307 Temporary Redirect", true)},
+	{"after interim responses", func(c net.Conn, response, _ []byte) {
 		_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n")
-		_, _ = c.Write(reply)
+		_, _ = c.Write(response)
 	}},
-	{"closed without a word", func(c net.Conn, reply, _ []byte) { _, _ = c.Write(reply) }},
-	// In one write: an unasked reply that comes after the next request has left
-	// is taken for its own, as by every client that keeps connections.
-	{"another's beside it", func(c net.Conn, good, _ []byte) {
-		_, _ = c.Write(append(good, reply("200 OK", "", `{"token":"eyJcanary"}`)...))
-		_, _ = io.Copy(io.Discard, c) // stays open for as long as the client likes
+	{"before an unannounced close", func(c net.Conn, response, _ []byte) { _, _ = c.Write(response) }},
+	// Both responses are in one write. No client that keeps connections can recognize
+	// an unsolicited response that arrives after its next request.
+	{"before an unsolicited response", func(c net.Conn, response, _ []byte) {
+		_, _ = c.Write(append(response, httpResponse("200 OK", "", `{"token":"eyJcanary"}`)...))
+		_, _ = io.Copy(io.Discard, c) // until the client closes the connection
 	}},
 }
 
-func say(c net.Conn, status string, body []byte) {
-	_, _ = io.WriteString(c, reply(status, "", string(body)))
+const delayed = "delayed until the timeout"
+
+func withStatus(status string, keepBody bool) func(net.Conn, []byte, []byte) {
+	return func(c net.Conn, _, body []byte) {
+		if !keepBody {
+			body = nil
+		}
+		_, _ = io.WriteString(c, httpResponse(status, "", string(body)))
+	}
 }
 
-// attempt is a call that was made.
-type attempt struct {
-	customer string
-	answer   answer
-}
-
-// chaos is a rig whose Incode spoils replies, and what the callers saw.
-type chaos struct {
-	*rig
+// soak is a harness whose Incode fails as the calls ask it to.
+type soak struct {
+	*harness
 	server *httptest.Server
+	codes  []string // of the response to each call; "" for a session
+	next   atomic.Int64
 
-	mu       sync.Mutex // guards what follows
-	attempts []attempt
-	met      map[string]int // how often each fate came true
-	key      string
+	mu      sync.Mutex // guards the fields below
+	failed  map[string]int
+	key     string
+	samples []sample
 }
 
-func newChaos(t *testing.T, concurrency int) *chaos {
+// sample is the state of the process after some calls.
+type sample struct {
+	memory      int64 // bytes
+	descriptors int
+}
+
+// samples is the number of samples of a run.
+const samples = 100
+
+func newSoak(t *testing.T, concurrency, calls int) *soak {
 	t.Helper()
-	c := &chaos{rig: newRig(t), key: incodetest.Key, met: map[string]int{}}
-	c.server = httptest.NewUnstartedServer(http.HandlerFunc(c.serve))
-	c.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that are broken off on purpose
-	c.server.StartTLS()
-	t.Cleanup(c.server.Close)
-	t.Cleanup(c.incode.Close)
-	c.env["INCODE_BASE_URL"], c.env["INCODE_TIMEOUT"] = c.server.URL, "1s"
-	c.concurrency = concurrency
-	c.start(t, 20*time.Second)
-	return c
+	s := &soak{
+		harness: newHarness(t), codes: make([]string, max(calls, len(failureModes))),
+		failed: map[string]int{}, key: incodetest.Key,
+	}
+	s.server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	s.server.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshakes that these tests break
+	s.server.StartTLS()
+	t.Cleanup(s.server.Close)
+	t.Cleanup(s.incode.Close)
+	s.setenv("INCODE_BASE_URL", s.server.URL)
+	s.setenv("INCODE_TIMEOUT", shortTimeout)
+	s.concurrency = concurrency
+	s.output.dropLog = true
+	s.start(t)
+	return s
 }
 
-// serve lets the stand-in answer, and the fate act on the answer.
-func (c *chaos) serve(w http.ResponseWriter, r *http.Request) {
+// serve responds as the stand-in does, or as the failure mode of the call says.
+func (s *soak) serve(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	var call struct{ CustomFields struct{ Fate string } }
+	var call struct {
+		CustomFields struct {
+			FailureMode string `json:"failureMode"`
+		}
+	}
 	_ = json.Unmarshal(body, &call)
-	i := slices.IndexFunc(fates, func(f fate) bool { return f.name == call.CustomFields.Fate })
+	i := slices.IndexFunc(failureModes, func(m failureMode) bool { return m.name == call.CustomFields.FailureMode })
 	if i < 0 {
-		c.incode.ServeHTTP(w, r)
+		s.incode.ServeHTTP(w, r)
 		return
 	}
 	recorded := httptest.NewRecorder()
-	c.incode.ServeHTTP(recorded, r)
-	if recorded.Code != http.StatusOK { // a refused key has no fate
+	s.incode.ServeHTTP(recorded, r)
+	if recorded.Code != http.StatusOK { // the key is refused
 		w.WriteHeader(recorded.Code)
 		return
 	}
@@ -139,102 +170,199 @@ func (c *chaos) serve(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	defer conn.Close()
-	c.mu.Lock()
-	c.met[fates[i].name]++
-	c.mu.Unlock()
+	s.mu.Lock()
+	s.failed[failureModes[i].name]++
+	s.mu.Unlock()
 	text := recorded.Body.Bytes()
-	fates[i].do(conn, []byte(reply("200 OK", "", string(text))), text)
+	failureModes[i].act(conn, []byte(httpResponse("200 OK", "", string(text))), text)
 }
 
-// caller makes n calls. What it does is a function of the seed alone.
-func (c *chaos) caller(t *testing.T, id, n int) {
+func (s *soak) unfinished() bool { return int(s.next.Load()) < len(s.codes) }
+
+// seen reports whether a response had the failure mode. A call may not get that
+// far: its request may meet a connection that the server closes after the response
+// before.
+func (s *soak) seen(m failureMode) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed[m.name] > 0
+}
+
+// runCaller makes calls until all are made. What happens is a function of the seed
+// and the order of the calls.
+func (s *soak) runCaller(t *testing.T, id int) {
 	random := rand.New(rand.NewPCG(*seed, uint64(id))) //nolint:gosec // to be repeated
-	for i := range n {
-		flow, name := incodetest.FlowID, ""
-		switch f := random.IntN(len(fates) + 6); {
-		case f < len(fates):
-			if name = fates[f].name; name == "silent" && random.IntN(10) > 0 { // it takes long
-				name = ""
+	oneOf := func(n int) bool { return random.IntN(n) == 0 }
+	for s.unfinished() && !t.Failed() {
+		flow, mode := incodetest.FlowID, ""
+		switch n := random.IntN(100); {
+		case n < 15:
+			if m := failureModes[random.IntN(len(failureModes))].name; m != delayed || oneOf(100) {
+				mode = m
 			}
-		case f < len(fates)+2:
-			// Not those that refuse a key which is good. They begin a cool-down,
-			// and a rotation within it would make all that follow fail.
-			flow = incodetest.Flows[random.IntN(len(incodetest.Flows))].ID
-			if flow[20:] == "0401" || flow[20:] == "0403" || flow[20:] == "0408" && random.IntN(10) > 0 {
-				flow = incodetest.FlowID
+		case n < 20:
+			// Not the flows that refuse a valid key: after a rotation in the cool-down that
+			// they start, all calls would fail.
+			f := incodetest.Flows[random.IntN(len(incodetest.Flows))]
+			hangs := strings.HasSuffix(f.ID, "0408")
+			if f.Code != "incode-unauthorized" && (!hangs || oneOf(100)) {
+				flow = f.ID
 			}
-		case c.concurrency > 1 && random.IntN(8) > 0: // what follows befalls all calls in flight
-		case f == len(fates)+2:
-			c.server.CloseClientConnections()
-		case f == len(fates)+3:
-			c.rotate()
-		case f == len(fates)+4: // one that is not tried again, which takes seconds
-			c.secrets.Fail("AccessDeniedException", http.StatusBadRequest)
-			c.rotate()
-		case f == len(fates)+5 && c.concurrency == 1:
-			if err := c.Freeze(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if random.IntN(2) == 0 {
-				c.server.CloseClientConnections()
-			}
+		case n < 25 && (s.concurrency == 1 || oneOf(20)): // faults for all calls in flight
+			s.disturb(t, random.IntN(4))
 		}
-		c.call(t, fmt.Sprintf("canary-customer-%d-%d", id, i), flow, name)
-		c.secrets.Recover()
+		s.call(t, flow, mode)
+		s.secrets.Recover()
 	}
 }
 
-// call makes one call.
-func (c *chaos) call(t *testing.T, customer, flow, fate string) {
-	a := c.post(t, fmt.Sprintf(`{"configurationId":%q,"externalCustomerId":%q,"customFields":{"fate":%q}}`, flow, customer, fate))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.attempts = append(c.attempts, attempt{customer, a})
+// disturb causes a fault that is not limited to one call.
+func (s *soak) disturb(t *testing.T, kind int) {
+	switch {
+	case kind == 0:
+		s.server.CloseClientConnections()
+	case kind == 1:
+		s.rotate()
+	case kind == 2: // with an error that is not retried, which would take seconds
+		s.secrets.Fail("AccessDeniedException", http.StatusBadRequest)
+		s.rotate()
+	case s.concurrency == 1:
+		if err := s.Freeze(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s.server.CloseClientConnections()
+	}
 }
 
-// rotate kills the old key as soon as the new one is stored.
-func (c *chaos) rotate() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// rotate stores a new key and revokes the old one at once.
+func (s *soak) rotate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	next := fmt.Sprintf("canary-key-%x", rand.Uint64())
-	c.incode.SetKey(c.key, next)
-	c.secrets.Put(secretID, next)
-	c.incode.SetKey(next)
-	c.key = next
+	s.incode.SetKey(s.key, next)
+	s.secrets.Put(secretID, next)
+	s.incode.SetKey(next)
+	s.key = next
 }
 
-// account compares what callers were told with what Incode did.
-func (c *chaos) account(t *testing.T) {
-	codes, behind, sessions := map[string]int{}, map[string]int{}, 0
-	for _, a := range c.attempts {
-		tokens := c.incode.SessionsOf(a.customer)
-		codes[a.answer.code]++
-		behind[a.answer.code] += len(tokens)
-		sessions += len(tokens)
+func customerOf(call int) string { return fmt.Sprintf("canary-customer-%d", call) }
+
+// call makes the next call and keeps the code of its response.
+func (s *soak) call(t *testing.T, flow, mode string) {
+	i := int(s.next.Add(1)) - 1
+	if i >= len(s.codes) {
+		return
+	}
+	const body = `{"configurationId":%q,"externalCustomerId":%q,"customFields":{"failureMode":%q}}`
+	resp := s.post(t, fmt.Sprintf(body, flow, customerOf(i), mode))
+	s.codes[i] = resp.code
+	tokens := s.incode.SessionsOf(customerOf(i))
+	if resp.status == 200 && (len(tokens) != 1 || tokens[0] != resp.token) {
+		t.Errorf("got %+v, and the sessions are %v", resp, tokens)
+	}
+	if runtime.GOOS != "linux" || i%max(1, len(s.codes)/samples) != 0 {
+		return
+	}
+	memory, err := procfs.Status(s.pid, "VmRSS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptors, err := procfs.Descriptors(s.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.samples = append(s.samples, sample{memory, descriptors})
+}
+
+// compareWithIncode compares the responses with the sessions that Incode started.
+func (s *soak) compareWithIncode(t *testing.T) {
+	responses, behind, sessions := map[string]int{}, map[string]int{}, 0
+	for i, code := range s.codes {
+		n := len(s.incode.SessionsOf(customerOf(i)))
+		responses[code]++
+		behind[code] += n
+		sessions += n
 		switch {
-		case len(tokens) > 1:
-			t.Errorf("%d sessions for one call: %+v", len(tokens), a.answer)
-		case a.answer.status == 200 && (len(tokens) == 0 || tokens[0] != a.answer.token):
-			t.Errorf("a token of no session of its own: %+v", a.answer)
-		case a.answer.status != 200 && len(tokens) == 1 && !slices.Contains(perhaps, a.answer.code):
-			t.Errorf("%s denies a session that exists", a.answer.code)
+		case n > 1:
+			t.Errorf("call %d: %d sessions", i, n)
+		case code == "" && n == 0:
+			t.Errorf("call %d: a token without a session", i)
+		case code != "" && n == 1 && !slices.Contains(sessionPossible, code):
+			t.Errorf("call %d: a session exists, and %s says that there is none", i, code)
 		}
 	}
-	if c.incode.Sessions() != sessions || sessions > len(c.attempts) {
-		t.Errorf("%d sessions for %d calls, %d of them for nobody", c.incode.Sessions(), len(c.attempts), c.incode.Sessions()-sessions)
+	if s.incode.Sessions() != sessions {
+		t.Errorf("%d sessions, %d of them belong to no call", s.incode.Sessions(), s.incode.Sessions()-sessions)
 	}
-	if codes["internal"] > 0 || codes[""] < len(c.attempts)/5 {
-		t.Errorf("the answers are not those of a function that works among faults: %v", codes)
+	if responses["internal"] > 0 || responses[""] < len(s.codes)/5 {
+		t.Errorf("too few calls succeeded, or one had an internal error: %v", responses)
 	}
-	for _, f := range fates {
-		if c.met[f.name] == 0 {
-			t.Errorf("no reply was %s", f.name)
+	for _, m := range failureModes {
+		if !s.seen(m) {
+			t.Errorf("no response was %s", m.name)
 		}
 	}
 	for _, code := range []string{"incode-invalid-response", "incode-failed", "outcome-unknown", "incode-timeout"} {
 		if behind[code] == 0 {
-			t.Errorf("behind no %s there is a session", code)
+			t.Errorf("no call with %s has a session", code)
 		}
 	}
-	t.Logf("%d calls, %d sessions, answers by code: %v, replies by fate: %v", len(c.attempts), sessions, codes, c.met)
+	t.Logf("%d calls, %d sessions, responses by code: %v, by failure mode: %v",
+		len(s.codes), sessions, responses, s.failed)
+}
+
+// checkResources checks that the process has leaked nothing, and ends it.
+func (s *soak) checkResources(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Log("NOT CHECKED: memory, descriptors and goroutines, which needs Linux")
+		return
+	}
+	s.checkMemory(t)
+	// For each concurrent call one connection to Incode and two to the Runtime API,
+	// one connection to Secrets Manager, and those of the Go runtime.
+	limit := 3*s.concurrency + 16
+	for _, sample := range s.samples {
+		if sample.descriptors > limit {
+			t.Errorf("%d descriptors, want at most %d", sample.descriptors, limit)
+		}
+	}
+	s.checkGrowth(t)
+
+	// SIGQUIT makes Go print all goroutines. For each concurrent call there are its
+	// loop and the connections, some with two goroutines.
+	if err := syscall.Kill(s.pid, syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	for s.Pid() == s.pid {
+		time.Sleep(time.Millisecond)
+	}
+	limit = 6*s.concurrency + 16
+	n := strings.Count(s.output.String(), "\ngoroutine ") - strings.Count(s.output.String(), "\ngoroutine 0 ")
+	if n < 1 || n > limit {
+		t.Errorf("%d goroutines, want 1 to %d", n, limit)
+	}
+	t.Logf("%d goroutines at the end", n)
+}
+
+// checkGrowth compares the memory in the third and the last quarter of the calls.
+func (s *soak) checkGrowth(t *testing.T) {
+	const (
+		maxGrowth = 1 << 20 // bytes
+		enough    = 20_000  // calls after which the memory only grows by a leak
+	)
+	if len(s.samples) < samples || len(s.codes) < enough {
+		t.Logf("NOT CHECKED: growth of the memory, which needs %d calls", enough)
+		return
+	}
+	median := func(part []sample) int64 {
+		slices.SortFunc(part, func(a, b sample) int { return int(a.memory - b.memory) })
+		return part[len(part)/2].memory
+	}
+	before, after := median(s.samples[samples/2:samples*3/4]), median(s.samples[samples*3/4:])
+	t.Logf("memory in the third and the last quarter: %d and %d bytes", before, after)
+	if after-before > maxGrowth {
+		t.Errorf("the memory has grown by %d bytes", after-before)
+	}
 }

@@ -13,10 +13,10 @@ import (
 	"omnistart/internal/tooling/incodetest"
 )
 
-// TestExamplesThatMakeRunNeverGives compares the examples of the contract with
-// the answers of the compiled function, where the stand-ins of make run cannot
-// provoke them; test_contract.py does so for all others.
-func TestExamplesThatMakeRunNeverGives(t *testing.T) {
+// TestExamplesOfTheContract compares examples of the contract with responses of the
+// compiled function. They are those that the stand-ins of make run cannot cause;
+// test_contract.py compares all others.
+func TestExamplesOfTheContract(t *testing.T) {
 	t.Parallel() // it waits
 	data, err := os.ReadFile("docs/openapi.json")
 	if err != nil {
@@ -34,38 +34,37 @@ func TestExamplesThatMakeRunNeverGives(t *testing.T) {
 		t.Fatal(err)
 	}
 	responses := contract.Paths["/omni/start"]["post"].Responses
-	for code, breaks := range map[string]func(*rig){
-		"internal":              func(*rig) {},
-		"service-misconfigured": func(r *rig) { r.secrets.Fail("AccessDeniedException", http.StatusBadRequest) },
-		"secret-unavailable":    func(r *rig) { r.secrets.Fail("ThrottlingException", http.StatusBadRequest) },
-		"incode-unavailable":    func(r *rig) { r.server.Close() },
+	for code, breaks := range map[string]func(*harness){
+		"internal":              func(*harness) {},
+		"service-misconfigured": func(h *harness) { h.secrets.Fail("AccessDeniedException", http.StatusBadRequest) },
+		"secret-unavailable":    func(h *harness) { h.secrets.Fail("ThrottlingException", http.StatusBadRequest) },
+		"incode-unavailable":    func(h *harness) { h.incodeServer.Close() },
 	} {
 		t.Run(code, func(t *testing.T) {
-			r := newRig(t)
-			r.env["INCODE_TIMEOUT"] = "3s"
-			breaks(r)
-			r.start(t, 0)
-			var a answer
+			h := newHarness(t)
+			breaks(h)
+			h.start(t)
+			var got response
 			if code == "internal" {
-				a = r.invoke(t, []byte(`{"version":"1.0"}`))
+				got = h.invoke(t, []byte(`{"version":"1.0"}`))
 			} else {
-				a = r.session(t, incodetest.FlowID)
+				got = h.startSession(t, incodetest.FlowID)
 			}
-			var response struct{ Body string }
-			var got map[string]any
-			if err := json.Unmarshal([]byte(a.text), &response); err != nil {
+			var envelope struct{ Body string }
+			var problem map[string]any
+			if err := json.Unmarshal([]byte(got.payload), &envelope); err != nil {
 				t.Fatal(err)
 			}
-			if err := json.Unmarshal([]byte(response.Body), &got); err != nil {
+			if err := json.Unmarshal([]byte(envelope.Body), &problem); err != nil {
 				t.Fatal(err)
 			}
-			want := responses[strconv.Itoa(a.status)].Content[a.header["Content-Type"]].Examples[code].Value
-			if want == nil || got["requestId"] == "" {
-				t.Fatalf("no example for %s, or no request ID: %s", code, a.text)
+			want := responses[strconv.Itoa(got.status)].Content[got.header["Content-Type"]].Examples[code].Value
+			if want == nil || problem["requestId"] == "" {
+				t.Fatalf("no example for %s, or no request ID: %s", code, got.payload)
 			}
-			got["requestId"] = want["requestId"]
-			if !reflect.DeepEqual(got, want) {
-				t.Errorf("got %v, the contract has %v", got, want)
+			problem["requestId"] = want["requestId"]
+			if !reflect.DeepEqual(problem, want) {
+				t.Errorf("got %v, the contract has %v", problem, want)
 			}
 		})
 	}

@@ -13,107 +13,123 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"omnistart/internal/tooling/incodetest"
 )
 
-// secretFault is something that Secrets Manager does, or holds.
+// secretFault is a fault of Secrets Manager, or a value that is no key. One of the
+// functions is set.
 type secretFault struct {
-	name string
-	do   func(*rig)     // on the stand-in, or
-	raw  func(net.Conn) // in place of it, or
-	dns  lookup         // on the way to it
-	want want
+	name    string
+	do      func(*harness)                  // changes the stand-in
+	respond func(net.Conn)                  // replaces the stand-in after the request
+	dns     func(dnsmessage.Message) []byte // replaces the response to a DNS query
+	want    outcome
 }
 
-// secretFaults meets each fault when no key is there yet, and when Incode has
-// refused the one that is.
+// secretFaults meet calls when the key has not been loaded, and when Incode has
+// refused the key.
 func secretFaults(t *testing.T, m *matrix) {
 	var followed atomic.Int32
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
 	defer elsewhere.Close()
-
-	says := func(code string, status int) func(*rig) { return func(r *rig) { r.secrets.Fail(code, status) } }
-	holds := func(text string) func(*rig) { return func(r *rig) { r.secrets.Put(secretID, text) } }
-	sends := func(text string) func(net.Conn) {
-		return func(c net.Conn) { _, _ = io.WriteString(c, text) }
+	newRow := func(f secretFault) row { return row{f.name, func(t *testing.T) { f.try(t, m) }} }
+	m.run(t, rows(secretErrors(), newRow), rows(secretValues(), newRow), rows(secretConnections(), newRow),
+		rows(secretResponses(elsewhere.URL), newRow))
+	if followed.Load() > 0 {
+		t.Errorf("%d redirects were followed, with AWS credentials", followed.Load())
 	}
-	endlessly := func(head, more string) func(net.Conn) {
-		return func(c net.Conn) {
-			more := strings.Repeat(more, 10_000)
-			for _, err := io.WriteString(c, head); err == nil; {
-				_, err = io.WriteString(c, more)
-			}
-		}
+}
+
+func secretErrors() []secretFault {
+	fault := func(name, code string, status int, want outcome) secretFault {
+		return secretFault{name: name, do: func(h *harness) { h.secrets.Fail(code, status) }, want: want}
+	}
+	return []secretFault{
+		fault("denied", "AccessDeniedException", 400, misconfigured),
+		fault("missing", "ResourceNotFoundException", 400, misconfigured),
+		fault("pending deletion", "InvalidRequestException", 400, misconfigured),
+		fault("KMS denied", "DecryptionFailure", 400, misconfigured),
+		fault("expired credentials", "ExpiredTokenException", 400, noSecret),
+		fault("500", "InternalServiceError", 500, noSecret),
+		fault("an unknown error", "NewException", 400, noSecret),
+		{name: "without a value", do: func(h *harness) { h.secrets.Create(secretID) }, want: misconfigured},
+		fault("throttled", "ThrottlingException", 400, noSecret),
+	}
+}
+
+func secretValues() []secretFault {
+	fault := func(name, value string) secretFault {
+		return secretFault{name: name, do: func(h *harness) { h.secrets.Put(secretID, value) }, want: misconfigured}
+	}
+	return []secretFault{
+		fault("broken JSON", `{"apiKey":"canary`),
+		{name: "binary", do: func(h *harness) { h.secrets.PutBinary(secretID, []byte("canary")) }, want: misconfigured},
+		fault("empty", ""),
+		fault("blank", " \n"),
+		fault("JSON without apiKey", `{"key":"canary","other":"canary"}`),
+		fault("a number as apiKey", `{"apiKey":7}`),
+		fault("an array", `["canary"]`),
+		fault("a line feed in the key", "canary\r\nx: y"),
+		fault("a NUL in apiKey", `{"apiKey":"canary\u0000"}`),
+		fault("a long key", strings.Repeat("canary", 200)),
+	}
+}
+
+// secretConnections end without a response.
+func secretConnections() []secretFault {
+	return []secretFault{
+		{name: "no response", respond: func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, want: noSecret},
+		{name: "closed", respond: func(net.Conn) {}, want: noSecret},
+		{name: "reset", respond: func(c net.Conn) { resetTCP(c.(*net.TCPConn)) }, want: noSecret},
+		{name: "refused", dns: refusingAddress, want: noSecret},
+		{name: "no such host", dns: failWith(dnsmessage.RCodeNameError), want: noSecret},
+		{name: "no response to the DNS query", dns: noDNSResponse, want: noSecret},
+	}
+}
+
+func secretResponses(elsewhere string) []secretFault {
+	writes := func(name, text string) secretFault {
+		return secretFault{name: name, respond: func(c net.Conn) { _, _ = io.WriteString(c, text) }, want: noSecret}
+	}
+	endless := func(name, head, more string, pause time.Duration) secretFault {
+		return secretFault{name: name, respond: func(c net.Conn) { writeForever(c, head, more, pause) }, want: noSecret}
 	}
 	const (
 		aws  = "Content-Type: application/x-amz-json-1.1\r\n"
 		open = "HTTP/1.1 200 OK\r\n" + aws + "\r\n"
 	)
 	bomb := zip(`{"VersionId":"v","SecretString":"`) + strings.Repeat(zip(strings.Repeat("0", 1<<20)), 128)
-	faults := []secretFault{
-		{"denied", says("AccessDeniedException", 400), nil, nil, misconfigured},
-		{"missing", says("ResourceNotFoundException", 400), nil, nil, misconfigured},
-		{"without a value", func(r *rig) { r.secrets.Create(secretID) }, nil, nil, misconfigured},
-		{"pending deletion", says("InvalidRequestException", 400), nil, nil, misconfigured},
-		{"KMS denied", says("DecryptionFailure", 400), nil, nil, misconfigured},
-		{"expired credentials", says("ExpiredTokenException", 400), nil, nil, noSecret},
-		{"throttled", says("ThrottlingException", 400), nil, nil, noSecret},
-		{"500", says("InternalServiceError", 500), nil, nil, noSecret},
-		{"an unknown error", says("NewException", 400), nil, nil, noSecret},
-		{"HTML", nil, sends(reply("503 Service Unavailable", "", "<title>canary</title>")), nil, noSecret},
-		{"mute", nil, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, nil, noSecret},
-		{"hanging up", nil, sends(""), nil, noSecret},
-		{"reset", nil, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }, nil, noSecret},
-		{"refused", nil, nil, lookups["an address without port"], noSecret},
-		{"no such host", nil, nil, lookups["no such host"], noSecret},
-		{"a mute resolver", nil, nil, lookups["a mute resolver"], noSecret},
-		{"slow", nil, func(c net.Conn) {
-			tick := time.NewTicker(5 * time.Millisecond)
-			defer tick.Stop()
-			for _, err := io.WriteString(c, open+`{"VersionId":"v","SecretString":"`); err == nil; <-tick.C {
-				_, err = io.WriteString(c, "canary")
-			}
-		}, nil, noSecret},
-		{"cut off", nil, sends("HTTP/1.1 200 OK\r\n" + aws + "Content-Length: 100\r\n\r\n{\"SecretString\":\"canary"), nil, noSecret},
-		{"no JSON", nil, sends(reply("200 OK", aws, "canary")), nil, noSecret},
-		{"another type", nil, sends(reply("200 OK", aws, `{"VersionId":"v","SecretString":["canary"]}`)), nil, noSecret},
-		{"no version", nil, sends(reply("200 OK", aws, `{"SecretString":"canary"}`)), nil, misconfigured},
-		{"no HTTP", nil, sends("HTTP/1.1 200 OK\r\n{\"SecretString\":\"canary\"}\r\n\r\n"), nil, noSecret},
-		{"no status", nil, sends("{\"SecretString\":\"canary\"}\r\n\r\n"), nil, noSecret},
-		{"a redirect", nil, sends(reply("307 Temporary Redirect", "Location: "+elsewhere.URL+"/canary\r\n", "")), nil, noSecret},
-		{"a reply without end", nil, endlessly(open+`{"VersionId":"v","SecretString":"`, "canary"), nil, noSecret},
-		{"an error without end", nil, endlessly("HTTP/1.1 400 Bad Request\r\n"+aws+"\r\n"+`{"__type":"AccessDeniedException","Message":"`, "canary"), nil, noSecret},
-		{"headers without end", nil, endlessly("HTTP/1.1 200 OK\r\n", "a: canary\r\n"), nil, noSecret},
-		{"a gzip bomb", nil, sends(reply("200 OK", aws+"Content-Encoding: gzip\r\n", bomb)), nil, noSecret},
-		{"binary", func(r *rig) { r.secrets.PutBinary(secretID, []byte("canary")) }, nil, nil, misconfigured},
-		{"empty", holds(""), nil, nil, misconfigured},
-		{"blank", holds(" \n"), nil, nil, misconfigured},
-		{"broken JSON", holds(`{"apiKey":"canary`), nil, nil, misconfigured},
-		{"JSON without apiKey", holds(`{"key":"canary"}`), nil, nil, misconfigured},
-		{"JSON with two apiKeys", holds(`{"apiKey":"canary","apiKey":"canary"}`), nil, nil, misconfigured},
-		{"a number for apiKey", holds(`{"apiKey":7}`), nil, nil, misconfigured},
-		{"a line feed in the key", holds("canary\r\nx: y"), nil, nil, misconfigured},
-		{"a NUL in apiKey", holds(`{"apiKey":"canary\u0000"}`), nil, nil, misconfigured},
-		{"a long key", holds(strings.Repeat("canary", 200)), nil, nil, misconfigured},
-	}
-	names := make([]string, len(faults))
-	for i := range faults {
-		names[i] = faults[i].name
-	}
-	m.rows(t, names, func(t *testing.T, i int) { faults[i].try(t, m) })
-	if followed.Load() > 0 {
-		t.Errorf("%d redirects were followed, with AWS credentials", followed.Load())
+	noVersion := writes("no version", httpResponse("200 OK", aws, `{"SecretString":"canary"}`))
+	noVersion.want = misconfigured
+	return []secretFault{
+		endless("an endless response", open+`{"VersionId":"v","SecretString":"`, "canary", 0),
+		endless("an endless slow response", open+`{"VersionId":"v","SecretString":"`, "canary", 5*time.Millisecond),
+		endless("an endless error",
+			"HTTP/1.1 400 Bad Request\r\n"+aws+"\r\n"+`{"__type":"AccessDeniedException","Message":"`, "canary", 0),
+		endless("endless headers", "HTTP/1.1 200 OK\r\n", "a: canary\r\n", 0),
+		writes("HTML", httpResponse("503 Service Unavailable", "", "<title>canary</title>")),
+		writes("cut off", "HTTP/1.1 200 OK\r\n"+aws+"Content-Length: 100\r\n\r\n{\"SecretString\":\"canary"),
+		writes("no JSON", httpResponse("200 OK", aws, "canary")),
+		writes("another type", httpResponse("200 OK", aws, `{"VersionId":"v","SecretString":["canary"]}`)),
+		noVersion,
+		writes("invalid HTTP", "HTTP/1.1 200 OK\r\n{\"SecretString\":\"canary\"}\r\n\r\n"),
+		writes("no status", "{\"SecretString\":\"canary\"}\r\n\r\n"),
+		writes("a redirect", httpResponse("307 Temporary Redirect", "Location: "+elsewhere+"/canary\r\n", "")),
+		writes("a gzip bomb", httpResponse("200 OK", aws+"Content-Encoding: gzip\r\n", bomb)),
 	}
 }
 
-// try meets the fault cold, which is the row itself, and warm.
+// try makes calls that meet the fault, before the key has been loaded and after
+// Incode has refused it, and a successful call after each.
 func (f secretFault) try(t *testing.T, m *matrix) {
-	r := m.rig(t)
-	n := r.callers
+	h := m.harness(t)
+	n := h.callers
 	var broken atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if f.raw == nil || !broken.Load() {
-			r.secrets.ServeHTTP(w, req)
+		if f.respond == nil || !broken.Load() {
+			h.secrets.ServeHTTP(w, req)
 			return
 		}
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -123,57 +139,58 @@ func (f secretFault) try(t *testing.T, m *matrix) {
 			return
 		}
 		defer c.Close()
-		f.raw(c)
+		f.respond(c)
 	}))
 	t.Cleanup(server.Close)
-	r.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = named(server.URL, "secrets.example")
-	dns := newResolver(t, r)
-	breaks := func() {
+	h.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", strings.Replace(server.URL, "127.0.0.1", "secrets.example", 1))
+	dns := startDNSServer(t, h)
+	begin := func() {
 		broken.Store(true)
-		dns.meets(f.dns)
+		dns.fail(f.dns)
 		if f.do != nil {
-			f.do(r)
+			f.do(h)
 		}
 	}
-	mends := func() {
+	end := func() {
 		broken.Store(false)
-		dns.meets(nil)
-		r.secrets.Recover()
-		r.secrets.Put(secretID, incodetest.Key)
-		r.incode.SetKey(incodetest.Key)
+		dns.fail(nil)
+		h.secrets.Recover()
+		h.secrets.Put(secretID, incodetest.Key)
+		h.incode.SetKey(incodetest.Key)
 	}
 
-	breaks()
-	r.start(t, 5*time.Second)
-	r.meet(t, f.want)
-	mends()
-	r.meet(t, ok)
-	if r.incode.Requests() != n {
-		t.Errorf("%d requests went to Incode, want %d", r.incode.Requests(), n)
+	begin()
+	h.start(t)
+	h.startSessions(t, f.want)
+	end()
+	h.startSessions(t, success)
+	if h.incode.Requests() != n {
+		t.Errorf("%d requests to Incode, want %d", h.incode.Requests(), n)
 	}
-	m.row(t, "warm", func(t *testing.T) {
-		r.incode.SetKey("another")
-		breaks()
-		r.meet(t, f.want)
-		mends()
-		r.meet(t, ok)
-		if r.incode.Requests() != 3*n || r.incode.Sessions() != 2*n {
-			t.Errorf("%d requests went to Incode and started %d sessions, want %d and %d", r.incode.Requests(), r.incode.Sessions(), 3*n, 2*n)
+	m.runRow(t, row{"after the key was refused", func(t *testing.T) {
+		h.incode.SetKey("another")
+		begin()
+		h.startSessions(t, f.want)
+		end()
+		h.startSessions(t, success)
+		if h.incode.Requests() != 3*n || h.incode.Sessions() != 2*n {
+			t.Errorf("%d requests to Incode and %d sessions, want %d and %d",
+				h.incode.Requests(), h.incode.Sessions(), 3*n, 2*n)
 		}
-	})
+	}})
 }
 
-// TestUnaskedReplyOfSecretsManagerIsNotPrinted lets it speak first, which net/http
-// tells the standard logger, with the text.
-func TestUnaskedReplyOfSecretsManagerIsNotPrinted(t *testing.T) {
+// TestUnsolicitedResponseOfSecretsManagerIsNotPrinted has a server that responds
+// before the request. net/http prints such a response to the standard logger.
+func TestUnsolicitedResponseOfSecretsManagerIsNotPrinted(t *testing.T) {
 	t.Parallel() // it waits
-	r := newRig(t)
+	h := newHarness(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	config := r.server.TLS.Clone()
+	config := h.incodeServer.TLS.Clone()
 	config.NextProtos = nil
 	go func() {
 		for {
@@ -183,13 +200,13 @@ func TestUnaskedReplyOfSecretsManagerIsNotPrinted(t *testing.T) {
 			}
 			go func() {
 				defer c.Close()
-				_, _ = io.WriteString(tls.Server(c, config), reply("500 canary", "", "canary"))
+				_, _ = io.WriteString(tls.Server(c, config), httpResponse("500 canary", "", "canary"))
 			}()
 		}
 	}()
-	r.env["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = "https://" + l.Addr().String()
-	r.start(t, 5*time.Second)
-	for range 3 { // net/http may also take it for the reply
-		r.check(t, r.session(t, incodetest.FlowID), noSecret)
+	h.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "https://"+l.Addr().String())
+	h.start(t)
+	for range 3 { // net/http may also take it as the response to its request
+		h.check(t, h.startSession(t, incodetest.FlowID), noSecret)
 	}
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,59 +19,62 @@ import (
 	"omnistart/internal/tooling/runtimeapitest"
 )
 
-// bootstrap is the compiled function. These tests run it as Lambda does: as a
-// process that knows its environment and the Runtime API and nothing else.
+// bootstrap is the path of the compiled function. These tests run it as Lambda
+// does: as a process that only has its environment and the Runtime API.
 var bootstrap string
 
 func TestMain(m *testing.M) { os.Exit(runtimeapitest.Main(m, ".", &bootstrap)) }
 
 func TestSession(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
-	first, second := r.session(t, incodetest.FlowID), r.session(t, incodetest.FlowID)
+	h := newHarness(t).start(t)
+	first, second := h.startSession(t, incodetest.FlowID), h.startSession(t, incodetest.FlowID)
 	if first.status != 200 || second.status != 200 || first.token == "" || first.token == second.token {
 		t.Errorf("got %+v and %+v", first, second)
 	}
-	if got := r.incode.Last().Fields; got["externalCustomerId"] != customer || got["countryCode"] != "ALL" {
+	if got := h.incode.Last().Fields; got["externalCustomerId"] != customer || got["countryCode"] != "ALL" {
 		t.Errorf("Incode got %v", got)
 	}
-	if r.incode.Sessions() != 2 || r.secrets.Requests() != 1 {
-		t.Errorf("%d sessions and %d loads of the secret, want 2 and 1", r.incode.Sessions(), r.secrets.Requests())
+	if h.incode.Sessions() != 2 || h.secrets.Requests() != 1 {
+		t.Errorf("%d sessions and %d loads of the secret, want 2 and 1", h.incode.Sessions(), h.secrets.Requests())
 	}
-	r.Close() // so that all output is here
-	lines := r.lines(t)
+	h.Close() // completes the output
+	lines := h.output.requestLines(t)
 	if len(lines) != 2 || lines[0]["coldStart"] != true || lines[1]["coldStart"] != false {
 		t.Fatalf("log: %v", lines)
 	}
-	for _, key := range []string{"timestamp", "level", "requestId", "apiRequestId", "status", "code", "incodeStatus", "durationMs", "incodeMs", "secretMs", "interviewId"} {
+	for _, key := range []string{"timestamp", "level", "requestId", "apiRequestId", "status", "code", "incodeStatus",
+		"durationMs", "incodeMs", "secretMs", "interviewId"} {
 		if lines[0][key] == nil {
 			t.Errorf("the log line has no %s: %v", key, lines[0])
 		}
 	}
 }
 
-func TestColdStartPreparesTheFirstRequest(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
-	if r.secrets.Requests() != 1 || r.connections.Load() != 1 || r.incode.Requests() != 0 {
-		t.Errorf("after the init: %d loads, %d connections, %d requests; want 1, 1, 0", r.secrets.Requests(), r.connections.Load(), r.incode.Requests())
+func TestInitLoadsTheKeyAndConnectsToIncode(t *testing.T) {
+	h := newHarness(t).start(t)
+	if h.secrets.Requests() != 1 || h.connections.Load() != 1 || h.incode.Requests() != 0 {
+		t.Errorf("after the init: %d loads, %d connections, %d requests; want 1, 1, 0",
+			h.secrets.Requests(), h.connections.Load(), h.incode.Requests())
 	}
 	for range 5 {
-		r.session(t, incodetest.FlowID)
+		h.startSession(t, incodetest.FlowID)
 	}
-	if r.secrets.Requests() != 1 || r.connections.Load() != 1 || r.incode.Requests() != 5 {
-		t.Errorf("after five requests: %d loads, %d connections, %d requests; want 1, 1, 5", r.secrets.Requests(), r.connections.Load(), r.incode.Requests())
+	if h.secrets.Requests() != 1 || h.connections.Load() != 1 || h.incode.Requests() != 5 {
+		t.Errorf("after five requests: %d loads, %d connections, %d requests; want 1, 1, 5",
+			h.secrets.Requests(), h.connections.Load(), h.incode.Requests())
 	}
-	if proto := r.incode.Last().Proto; proto != "HTTP/1.1" {
-		t.Errorf("%s resends requests by itself", proto)
+	if proto := h.incode.Last().Proto; proto != "HTTP/1.1" {
+		t.Errorf("%s, whose clients repeat requests", proto)
 	}
 }
 
-// TestManyInFlight has the function as on Lambda Managed Instances, with more
-// callers than it takes at a time.
-func TestManyInFlight(t *testing.T) {
-	const concurrency, callers, each = 32, 64, 5
-	r := newRig(t)
-	// The first ones wait for one another at Incode. That takes a connection for
-	// each, which are all that the others need.
+// TestConcurrentCalls has more callers than the process takes calls at a time, as
+// on Lambda Managed Instances.
+func TestConcurrentCalls(t *testing.T) {
+	const concurrency, callers, calls = 16, 32, 5
+	h := newHarness(t)
+	// The first calls wait for each other at Incode. They need a connection each, and
+	// all others need no more.
 	all := make(chan struct{})
 	var arrivals atomic.Int32
 	incode := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -81,26 +83,24 @@ func TestManyInFlight(t *testing.T) {
 		}
 		select {
 		case <-all:
-		case <-req.Context().Done(): // too few at once: the function gave up
+		case <-req.Context().Done(): // the function gave up, as too few calls are concurrent
 		}
-		r.incode.ServeHTTP(w, req)
+		h.incode.ServeHTTP(w, req)
 	}))
-	incode.Config.ConnState = count(&r.connections)
+	incode.Config.ConnState = count(&h.connections)
 	incode.StartTLS()
 	t.Cleanup(incode.Close)
-	r.env["INCODE_BASE_URL"], r.env["INCODE_TIMEOUT"] = incode.URL, "20s" // a busy machine is no fault
-	r.concurrency = concurrency
-	r.start(t, time.Minute)
-	tokens := make(chan string, callers*each)
+	h.setenv("INCODE_BASE_URL", incode.URL)
+	h.concurrency = concurrency
+	h.start(t)
+	tokens := make(chan string, callers*calls)
 	var wg sync.WaitGroup
 	for range callers {
 		wg.Go(func() {
-			for range each {
-				a := r.session(t, incodetest.FlowID)
-				if a.status != 200 {
-					t.Errorf("got %+v", a)
-				}
-				tokens <- a.token
+			for range calls {
+				resp := h.startSession(t, incodetest.FlowID)
+				h.check(t, resp, success)
+				tokens <- resp.token
 			}
 		})
 	}
@@ -110,163 +110,119 @@ func TestManyInFlight(t *testing.T) {
 	for token := range tokens {
 		distinct[token] = true
 	}
-	if len(distinct) != callers*each || r.incode.Sessions() != callers*each || r.incode.Requests() != callers*each {
-		t.Errorf("%d tokens, %d sessions, %d requests; want %d of each", len(distinct), r.incode.Sessions(), r.incode.Requests(), callers*each)
+	if len(distinct) != callers*calls || h.incode.Sessions() != callers*calls || h.incode.Requests() != callers*calls {
+		t.Errorf("%d tokens, %d sessions, %d requests; want %d of each",
+			len(distinct), h.incode.Sessions(), h.incode.Requests(), callers*calls)
 	}
-	if n := r.connections.Load(); n != concurrency {
+	if n := h.connections.Load(); n != concurrency {
 		t.Errorf("%d connections to Incode, want %d", n, concurrency)
 	}
-	if n := r.secrets.Requests(); n != 1 {
+	if n := h.secrets.Requests(); n != 1 {
 		t.Errorf("%d loads of the secret, want 1", n)
 	}
 }
 
 func TestJWTCallerIsTheCustomer(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
+	h := newHarness(t).start(t)
 	payload, err := os.ReadFile("../../internal/endpoint/testdata/jwt.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := r.invoke(t, payload); a.status != 200 || r.incode.Last().Fields["externalCustomerId"] != "auth0|canary-customer-42" {
-		t.Errorf("got %+v, Incode got %v", a, r.incode.Last().Fields)
+	h.check(t, h.invoke(t, payload), success)
+	if got := h.incode.Last().Fields["externalCustomerId"]; got != "auth0|canary-customer-42" {
+		t.Errorf("Incode got the customer %v", got)
 	}
-	stranger := bytes.Replace(payload, []byte(`7f1c05\"}`), []byte(`7f1c05\",\"externalCustomerId\":\"canary-victim\"}`), 1)
-	if a := r.invoke(t, stranger); a.status != 403 || a.code != "customer-mismatch" || r.incode.Requests() != 1 {
-		t.Errorf("got %+v after %d requests", a, r.incode.Requests())
+	other := bytes.Replace(payload, []byte(`7f1c05\"}`),
+		[]byte(`7f1c05\",\"externalCustomerId\":\"canary-victim\"}`), 1)
+	if resp := h.invoke(t, other); resp.status != 403 || resp.code != "customer-mismatch" || h.incode.Requests() != 1 {
+		t.Errorf("got %+v after %d requests", resp, h.incode.Requests())
 	}
 }
 
-func TestEveryFault(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
-	const zeros = "00000000000000000000"
-	tests := []struct {
-		flow   string
-		status int
-		code   string
-	}{
-		{zeros + "0400", 502, "incode-rejected"},
-		{zeros + "ffff", 502, "incode-rejected"},
-		{zeros + "0401", 502, "incode-unauthorized"},
-		{zeros + "0403", 502, "incode-unauthorized"},
-		{zeros + "0429", 503, "incode-throttled"},
-		{zeros + "0500", 502, "incode-failed"},
-		{zeros + "0504", 504, "incode-timeout"},
-		{zeros + "0201", 502, "incode-invalid-response"},
-		{zeros + "0204", 502, "incode-invalid-response"},
-		{zeros + "0302", 502, "incode-invalid-response"},
-		{zeros + "0307", 502, "incode-invalid-response"},
-		{zeros + "bad0", 502, "incode-invalid-response"},
-		{zeros + "bad1", 502, "incode-invalid-response"},
-		{zeros + "bad2", 502, "incode-invalid-response"},
-		{zeros + "bad3", 502, "incode-invalid-response"},
-		{zeros + "0b19", 502, "incode-invalid-response"},
-		{zeros + "0c07", 502, "outcome-unknown"},
-		{zeros + "dead", 502, "outcome-unknown"},
-		{zeros + "0408", 504, "incode-timeout"},
-		{"not-a-flow", 422, "validation-failed"},
-	}
-	seen := map[string]bool{}
-	for _, tt := range tests {
-		seen[tt.flow] = true
-		before := r.incode.Requests()
-		a := r.session(t, tt.flow)
-		if a.status != tt.status || a.code != tt.code {
-			t.Errorf("%s: got %+v, want %d %s", tt.flow, a, tt.status, tt.code)
-		}
-		if n := r.incode.Requests() - before; n > 1 {
-			t.Errorf("%s: Incode got %d requests", tt.flow, n)
-		}
-		if tt.code == "incode-throttled" && a.header["Retry-After"] != "7" {
-			t.Errorf("Retry-After %q, Incode said 7", a.header["Retry-After"])
-		}
-		if a := r.session(t, incodetest.FlowID); a.status != 200 {
-			t.Errorf("%s: the next call fails: %+v", tt.flow, a)
-		}
-	}
+func TestEveryFlowGetsItsDocumentedResponse(t *testing.T) {
+	t.Parallel() // it waits
+	h := newHarness(t)
+	h.setenv("INCODE_TIMEOUT", shortTimeout)
+	h.start(t)
 	for _, flow := range incodetest.Flows {
-		if !seen[flow.ID] && flow.ID != incodetest.FlowID {
-			t.Errorf("%s (%s) is not tested", flow.ID, flow.Does)
+		want := outcome{flow.Status, flow.Code, ""}
+		if flow.Code == "incode-throttled" {
+			want.retryAfter = "7" // as Incode said
 		}
+		before := h.incode.Requests()
+		t.Log(flow.ID, flow.Does)
+		h.check(t, h.startSession(t, flow.ID), want)
+		if n := h.incode.Requests() - before; n != 1 {
+			t.Errorf("Incode got %d requests", n)
+		}
+		h.check(t, h.startSession(t, incodetest.FlowID), success)
 	}
-	r.Close()
-	if n := len(r.lines(t)); n != 2*len(tests) {
-		t.Errorf("%d log lines for %d requests", n, 2*len(tests))
+	if resp := h.startSession(t, "not-a-flow"); resp.status != 422 || resp.code != "validation-failed" {
+		t.Errorf("got %+v for an invalid configuration ID", resp)
+	}
+	h.Close() // completes the output
+	if n, calls := len(h.output.requestLines(t)), 2*len(incodetest.Flows)+1; n != calls {
+		t.Errorf("%d log lines for %d requests", n, calls)
 	}
 }
 
 func TestKeyRotatesWithoutAFailedRequest(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
+	h := newHarness(t).start(t)
 	for i := range 3 {
-		if a := r.session(t, incodetest.FlowID); a.status != 200 {
-			t.Fatalf("round %d: %+v", i, a)
-		}
+		h.check(t, h.startSession(t, incodetest.FlowID), success)
 		next := fmt.Sprintf("canary-key-%d", i)
-		r.secrets.Put(secretID, `{"apiKey":"`+next+`"}`)
-		r.incode.SetKey(next)
+		h.secrets.Put(secretID, `{"apiKey":"`+next+`"}`)
+		h.incode.SetKey(next)
 	}
-	if a := r.session(t, incodetest.FlowID); a.status != 200 {
-		t.Errorf("after the last rotation: %+v", a)
-	}
-	if r.incode.Sessions() != 4 || r.incode.Requests() != 7 || r.secrets.Requests() != 4 {
-		t.Errorf("%d sessions, %d requests, %d loads; want 4, 7 (three refused), 4", r.incode.Sessions(), r.incode.Requests(), r.secrets.Requests())
+	h.check(t, h.startSession(t, incodetest.FlowID), success)
+	if h.incode.Sessions() != 4 || h.incode.Requests() != 7 || h.secrets.Requests() != 4 {
+		t.Errorf("%d sessions, %d requests, %d loads; want 4, 7 (three refused), 4",
+			h.incode.Sessions(), h.incode.Requests(), h.secrets.Requests())
 	}
 }
 
 func TestNoConnectionToSecretsManagerIsKept(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
-	r.secrets.Put(secretID, "canary-key")
-	r.incode.SetKey("canary-key")
-	if a := r.session(t, incodetest.FlowID); a.status != 200 || r.secrets.Requests() != 2 || r.secretsConnections.Load() != 2 {
-		t.Errorf("got %+v; %d loads over %d connections, want 2 over 2", a, r.secrets.Requests(), r.secretsConnections.Load())
+	h := newHarness(t).start(t)
+	h.secrets.Put(secretID, "canary-key")
+	h.incode.SetKey("canary-key")
+	h.check(t, h.startSession(t, incodetest.FlowID), success)
+	if h.secrets.Requests() != 2 || h.secretsConnections.Load() != 2 {
+		t.Errorf("%d loads over %d connections, want 2 over 2", h.secrets.Requests(), h.secretsConnections.Load())
 	}
 }
 
 func TestRefusedKeyDoesNotFloodSecretsManager(t *testing.T) {
-	r := newRig(t).start(t, 5*time.Second)
-	r.incode.SetKey("another")
+	h := newHarness(t).start(t)
+	h.incode.SetKey("another")
+	began := time.Now()
 	for range 10 {
-		if a := r.session(t, incodetest.FlowID); a.code != "incode-unauthorized" {
-			t.Fatalf("got %+v", a)
-		}
+		h.check(t, h.startSession(t, incodetest.FlowID), unauthorized)
 	}
-	if r.secrets.Requests() != 2 || r.incode.Requests() != 10 {
-		t.Errorf("%d loads and %d requests, want 2 and 10", r.secrets.Requests(), r.incode.Requests())
+	checkLoads(t, h, began)
+	if n := h.incode.Requests(); n != 10 {
+		t.Errorf("%d requests, want 10", n)
 	}
 }
 
 func TestBadEnvironmentIsReportedWhole(t *testing.T) {
-	r := newRig(t)
-	for _, name := range []string{"INCODE_API_KEY_SECRET_ID", "ALLOWED_CONFIGURATION_IDS"} {
-		delete(r.env, name)
-	}
-	r.env["INCODE_BASE_URL"], r.env["INCODE_TIMEOUT"] = "http://canary.example.com", "canary"
-	_, err := runtimeapitest.Start(t.Context(), r.config(5*time.Second))
-	var initErr *runtimeapitest.InitError
-	if !errors.As(err, &initErr) {
-		t.Fatalf("got %v", err)
-	}
-	if initErr.Type != "Configuration.Invalid" || initErr.Exit != "exit status 1" {
-		t.Errorf("got %+v", initErr)
-	}
-	for _, name := range []string{"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "INCODE_TIMEOUT"} {
-		if !strings.Contains(initErr.Message, name) || !strings.Contains(r.output.String(), name) {
-			t.Errorf("%s is missing in %q, or in the log %s", name, initErr.Message, r.output)
-		}
-	}
-	if strings.Contains(initErr.Message+r.output.String(), "canary") {
-		t.Error("a value is quoted")
-	}
-}
-
-func TestRunTellsWhyItCannotReport(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	env := map[string]string{"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}
-	err := run(ctx, func(name string) string { return env[name] }, nil)
-	if err == nil || !strings.Contains(err.Error(), "INCODE_BASE_URL") || !strings.Contains(err.Error(), "reporting the init error") {
+	h := newHarness(t)
+	h.setenv("INCODE_API_KEY_SECRET_ID", "")
+	h.setenv("ALLOWED_CONFIGURATION_IDS", "")
+	h.setenv("INCODE_BASE_URL", "http://canary.example.com")
+	h.setenv("INCODE_TIMEOUT", "canary")
+	_, err := runtimeapitest.Start(t.Context(), h.config())
+	failure, ok := errors.AsType[*runtimeapitest.FunctionError](err)
+	if !ok || failure.Type != "Runtime.ExitError" || !strings.Contains(failure.Message, "exit status 1") {
 		t.Errorf("got %v", err)
 	}
-	if err := run(ctx, func(string) string { return "" }, nil); err == nil || !strings.Contains(err.Error(), "make run") {
-		t.Errorf("started by hand: %v", err)
+	for _, name := range []string{
+		"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "INCODE_TIMEOUT",
+	} {
+		if !strings.Contains(h.output.String(), name) {
+			t.Errorf("the log does not mention %s: %s", name, h.output)
+		}
+	}
+	if len(h.output.forbidden) > 0 {
+		t.Errorf("the log contains a value: %s", h.output)
 	}
 }

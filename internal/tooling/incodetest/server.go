@@ -1,11 +1,12 @@
 // Package incodetest is a stand-in for Incode: a real HTTP server for POST
-// /omni/start that enforces what Incode enforces, answers as Incode answers,
-// and misbehaves on request.
+// /omni/start that enforces what Incode enforces, responds as Incode does, and
+// fails on request.
 package incodetest
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,34 +22,26 @@ import (
 // and opens nothing.
 const Key = "fa4efa4efa4efa4efa4efa4efa4efa4efa4efa4e"
 
-// path is the one path that exists here, and what Incode repeats in its errors.
+// path is the only path of the stand-in. Incode's errors repeat it.
 const path = "/omni/start"
-
-// maxBody bounds what is read of a request, and with it what Last keeps.
-const maxBody = 1 << 20
 
 // Server is the stand-in. Create it with New and hand it to net/http or
 // net/http/httptest. All methods are safe for concurrent use.
 type Server struct {
-	// Latency is how long Incode thinks before it answers a well-formed call.
-	// Set it before the first request.
-	Latency time.Duration
+	Latency time.Duration // of every well-formed call; set it before the first request
 
-	closing context.Context
-	close   context.CancelFunc
+	closing            context.Context
+	close              context.CancelFunc
+	requests, sessions atomic.Int64
 
-	mu       sync.Mutex // guards everything below
-	keys     []string
-	requests int
-	sessions int
-	byName   map[string][]int // the numbers of a customer's sessions
-	last     Request
+	mu         sync.Mutex // guards the fields below
+	keys       []string
+	byCustomer map[string][]int // the numbers of a customer's sessions
+	last       Request
 }
 
-// Request is one request as it arrived, right or wrong.
+// Request is one request as it arrived, valid or not.
 type Request struct {
-	Method string
-	Path   string
 	Proto  string // such as HTTP/1.1
 	Header http.Header
 	Fields map[string]any // the decoded JSON body; nil when it was not a JSON object
@@ -55,72 +49,65 @@ type Request struct {
 
 // New returns a server that accepts Key.
 func New() *Server {
-	s := &Server{keys: []string{Key}, byName: map[string][]int{}}
+	s := &Server{keys: []string{Key}, byCustomer: map[string][]int{}}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
 }
 
-// Close lets go of every request that hangs. Call it before closing the HTTP
-// server, which waits for them.
+// Close ends every request that waits for a response. Call it before closing the
+// HTTP server, which waits for its requests.
 func (s *Server) Close() { s.close() }
 
-// SetKey makes key, and also those beside it, the only ones that are accepted,
-// from the next request on, as a rotation at Incode does.
+// SetKey replaces the accepted keys, from the next request on.
 func (s *Server) SetKey(key string, also ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys = append([]string{key}, also...)
 }
 
-// Requests returns how many requests have arrived, whatever became of them.
-func (s *Server) Requests() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
+// Requests returns how many requests have arrived, valid or not.
+func (s *Server) Requests() int { return int(s.requests.Load()) }
 
-// Sessions returns how many sessions were created: each one would count in the
-// integrator's dashboard at Incode, also when its token never reached the
-// caller.
-func (s *Server) Sessions() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sessions
-}
+// Sessions returns how many sessions were created, including those whose token
+// never reached the caller: Incode would count and bill them all.
+func (s *Server) Sessions() int { return int(s.sessions.Load()) }
 
-// SessionsOf returns the tokens of the sessions that were created for a customer,
-// by externalCustomerId: also of those whose token never reached the caller.
+// SessionsOf returns the tokens of the sessions that were created for an
+// externalCustomerId, including those that never reached the caller.
 func (s *Server) SessionsOf(customer string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var tokens []string
-	for _, n := range s.byName[customer] {
+	for _, n := range s.byCustomer[customer] {
 		tokens = append(tokens, token(interviewID(n)))
 	}
 	return tokens
 }
 
-// Last returns the latest request, the zero Request before the first. The
-// caller must not change its maps.
+// Last returns the latest request, or the zero Request before the first. The caller
+// must not change its maps.
 func (s *Server) Last() Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last
 }
 
-// ServeHTTP answers as Incode does. Of two faults in one request the one that
-// Incode's layers meet first is reported: gateway, path, method, headers, key,
-// body, flow.
+// ServeHTTP responds as Incode does. Of several faults in a request it reports the
+// first in this order: gateway, path, method, headers, key, body, flow.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, readErr := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, readErr := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	var fields map[string]any
 	jsonErr := json.Unmarshal(body, &fields)
-	keys := s.record(Request{Method: r.Method, Path: r.URL.Path, Proto: r.Proto, Header: r.Header.Clone(), Fields: fields})
+	s.requests.Add(1)
+	s.mu.Lock()
+	s.last = Request{Proto: r.Proto, Header: r.Header.Clone(), Fields: fields}
+	keys := s.keys
+	s.mu.Unlock()
 
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
 	case strings.HasPrefix(r.URL.Path, "//"):
-		// The gateway in front of Incode answers these, in its own words.
+		// The gateway in front of Incode responds, in another format.
 		writeJSON(w, http.StatusNotFound, map[string]string{"message": "no Route matched with those values"})
 	case r.URL.Path != path:
 		writeError(w, http.StatusNotFound, http.StatusNotFound, "No handler found")
@@ -135,26 +122,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusForbidden, http.StatusForbidden, "API key is missing or invalid")
 	case readErr != nil || jsonErr != nil || fields == nil:
 		writeError(w, http.StatusBadRequest, http.StatusBadRequest, "Malformed JSON request")
+	case checkFields(fields) != nil:
+		writeError(w, http.StatusBadRequest, http.StatusBadRequest, checkFields(fields).Error())
 	default:
-		if err := checkFields(fields); err != nil {
-			writeError(w, http.StatusBadRequest, http.StatusBadRequest, err.Error())
-			return
-		}
 		s.start(w, r, fields)
 	}
 }
 
-// record keeps the request for Last and returns the keys of which it must carry
-// one.
-func (s *Server) record(r Request) (keys []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests++
-	s.last = r
-	return s.keys
-}
-
-// start answers a well-formed, authorized call as the flow wants it.
+// start responds to a well-formed, authorized call.
 func (s *Server) start(w http.ResponseWriter, r *http.Request, fields map[string]any) {
 	s.wait(r.Context(), time.After(s.Latency))
 	for _, f := range Flows {
@@ -163,55 +138,52 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, fields map[string
 			return
 		}
 	}
-	// Incode's own codes appear in the body's status: only the HTTP status
-	// counts.
+	// The status in the body may be a code of Incode's own.
 	writeError(w, http.StatusBadRequest, 4009, "Configuration does not exist")
 }
 
-// wait returns at done. When the client leaves or the server closes before, it
-// drops the connection instead.
+// wait returns when done is ready. If the client leaves or the server closes
+// before, it closes the connection instead.
 func (s *Server) wait(ctx context.Context, done <-chan time.Time) {
 	select {
 	case <-done:
+		return
 	case <-ctx.Done():
-		panic(http.ErrAbortHandler)
 	case <-s.closing.Done():
-		panic(http.ErrAbortHandler) // a plain return would send an empty 200
 	}
+	panic(http.ErrAbortHandler) // a return would send an empty 200
 }
 
-// checkFields refuses whatever the documented request does not have. Incode
-// itself may be more lenient; a stand-in that is would hide a misspelled field.
+// textFields are the fields of the documented request that are strings.
+var textFields = []string{
+	"configurationId", "externalCustomerId", "externalId", "countryCode", "language", "redirectionUrl", "interviewId",
+	"uuid",
+}
+
+// checkFields refuses whatever the documented request does not have. Incode itself
+// may be more lenient, but a lenient stand-in would hide a misspelled field.
 func checkFields(fields map[string]any) error {
-	if _, ok := fields["configurationId"]; !ok {
-		return fmt.Errorf("configurationId is required")
-	}
+	custom, hasCustom := fields["customFields"].(map[string]any)
 	for name, value := range fields {
-		switch name {
-		case "configurationId", "externalCustomerId", "externalId", "countryCode", "language", "redirectionUrl",
-			"interviewId", "uuid":
-			if _, ok := value.(string); !ok {
-				return fmt.Errorf("%s must be a string", name)
-			}
-		case "customFields":
-			custom, ok := value.(map[string]any)
-			if !ok {
-				return fmt.Errorf("customFields must be an object")
-			}
-			for _, v := range custom {
-				if _, ok := v.(string); !ok {
-					return fmt.Errorf("customFields must hold strings")
-				}
-			}
-		default:
-			return fmt.Errorf("unknown field %q", name)
+		_, isText := value.(string)
+		known := isText && slices.Contains(textFields, name) || hasCustom && name == "customFields"
+		if !known {
+			return fmt.Errorf("%s is unknown, or of another type", name)
 		}
+	}
+	for _, value := range custom {
+		if _, isText := value.(string); !isText {
+			return errors.New("customFields must contain strings")
+		}
+	}
+	if fields["configurationId"] == nil {
+		return errors.New("configurationId is required")
 	}
 	return nil
 }
 
-// writeError answers in the shape of Incode's errors. code is the status inside
-// the body, which may differ from the HTTP status.
+// writeError responds in the format of Incode's errors. code is the status in the
+// body, which may differ from the HTTP status.
 func writeError(w http.ResponseWriter, status, code int, message string) {
 	writeJSON(w, status, map[string]any{
 		"timestamp": time.Now().UnixMilli(),

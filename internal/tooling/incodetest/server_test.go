@@ -91,7 +91,7 @@ func TestStartsASession(t *testing.T) {
 	}
 }
 
-// The README prints the first token, so it must never change between runs.
+// The README prints the first token, so it must not change between runs.
 func TestSessionsAreTheSameOnEveryRunAndDifferentWithinOne(t *testing.T) {
 	var runs [2][2]any
 	for i := range runs {
@@ -124,8 +124,9 @@ func TestEnforcesIncodesRules(t *testing.T) {
 		status int
 	}{
 		{"charset parameter is fine", header("Content-Type", "application/json; charset=utf-8"), 200},
-		{"every documented field", body(`{"configurationId":"` + incodetest.FlowID + `","externalCustomerId":"c","countryCode":"ALL",
-			"language":"en-US","redirectionUrl":"https://example.com","customFields":{"a":"b"}}`), 200},
+		{"every documented field", body(`{"configurationId":"` + incodetest.FlowID + `",
+			"externalCustomerId":"c","countryCode":"ALL","language":"en-US",
+			"redirectionUrl":"https://example.com","customFields":{"a":"b"}}`), 200},
 		{"GET", func(r *http.Request) { r.Method = http.MethodGet }, 405},
 		{"other path", func(r *http.Request) { r.URL.Path = "/omni/start/" }, 404},
 		{"no api-version", header("api-version", ""), 400},
@@ -154,8 +155,9 @@ func TestEnforcesIncodesRules(t *testing.T) {
 			want := 0
 			if tt.status == http.StatusOK {
 				want = 1
-			} else if reply["message"] == "" || reply["path"] != "/omni/start" || reply["timestamp"] == nil || reply["status"] == nil {
-				t.Errorf("not in the shape of Incode's errors: %v", reply)
+			} else if reply["message"] == "" || reply["path"] != "/omni/start" ||
+				reply["timestamp"] == nil || reply["status"] == nil {
+				t.Errorf("not in the format of Incode's errors: %v", reply)
 			}
 			if server.Sessions() != want {
 				t.Errorf("%d sessions, want %d", server.Sessions(), want)
@@ -164,7 +166,7 @@ func TestEnforcesIncodesRules(t *testing.T) {
 	}
 }
 
-func TestDoubleSlashIsAnsweredByTheGatewayInFront(t *testing.T) {
+func TestGatewayRefusesDoubleSlash(t *testing.T) {
 	_, url, client := serve(t)
 	resp, reply := send(t, client, request(t, url+"/", start(incodetest.FlowID)))
 	if _, ok := reply["status"]; ok || resp.StatusCode != http.StatusNotFound || reply["message"] == nil {
@@ -172,7 +174,7 @@ func TestDoubleSlashIsAnsweredByTheGatewayInFront(t *testing.T) {
 	}
 }
 
-func TestRotatedKey(t *testing.T) {
+func TestOnlyTheNewKeyIsAcceptedAfterSetKey(t *testing.T) {
 	server, url, client := serve(t)
 	server.SetKey("new")
 	if resp, _ := send(t, client, request(t, url, start(incodetest.FlowID))); resp.StatusCode != http.StatusForbidden {
@@ -195,7 +197,7 @@ func TestInterviewIDTakesOverASession(t *testing.T) {
 		t.Errorf("got %v after %d sessions, want the victim's session", thief, server.Sessions())
 	}
 	if server.Last().Fields["interviewId"] != id {
-		t.Error("the takeover does not show in Last")
+		t.Error("Last has no interviewId")
 	}
 }
 
@@ -204,6 +206,9 @@ func TestEveryFlowDoesWhatItSays(t *testing.T) {
 		t.Run(flow.Does, func(t *testing.T) {
 			if !regexp.MustCompile(`^[0-9a-f]{24}$`).MatchString(flow.ID) {
 				t.Errorf("ID %q is not 24 hex digits", flow.ID)
+			}
+			if flow.Status/100 == 2 != (flow.Code == "") {
+				t.Errorf("%d with the code %q", flow.Status, flow.Code)
 			}
 			status, err := strconv.Atoi(flow.Does[:3])
 			if flow.ID == incodetest.FlowID {
@@ -228,7 +233,7 @@ func TestEveryFlowDoesWhatItSays(t *testing.T) {
 
 func flowEnding(mnemonic string) string { return strings.Repeat("0", 20) + mnemonic }
 
-func TestThrottlingTellsWhenToComeBack(t *testing.T) {
+func TestThrottlingHasRetryAfter(t *testing.T) {
 	_, url, client := serve(t)
 	resp, _ := send(t, client, request(t, url, start(flowEnding("0429"))))
 	if resp.Header.Get("Retry-After") != "7" {
@@ -236,7 +241,7 @@ func TestThrottlingTellsWhenToComeBack(t *testing.T) {
 	}
 }
 
-func TestAFollowedRedirectShowsAsASecondRequest(t *testing.T) {
+func TestFollowedRedirectIsCountedAsARequest(t *testing.T) {
 	for _, mnemonic := range []string{"0302", "0307"} {
 		server, url, client := serve(t)
 		client.CheckRedirect = func(_ *http.Request, via []*http.Request) error {
@@ -252,7 +257,7 @@ func TestAFollowedRedirectShowsAsASecondRequest(t *testing.T) {
 	}
 }
 
-func TestReplyBeyond64KiB(t *testing.T) {
+func TestLargeResponseExceeds64KiB(t *testing.T) {
 	_, url, client := serve(t)
 	resp, err := client.Do(request(t, url, start(flowEnding("0b19"))))
 	if err != nil {
@@ -264,8 +269,8 @@ func TestReplyBeyond64KiB(t *testing.T) {
 	}
 }
 
-func TestConnectionBreaks(t *testing.T) {
-	t.Run("without an answer", func(t *testing.T) {
+func TestConnectionIsClosed(t *testing.T) {
+	t.Run("without a response", func(t *testing.T) {
 		server, url, client := serve(t)
 		if resp, err := client.Do(request(t, url, start(flowEnding("dead")))); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, %v, want EOF", resp, err)
@@ -274,7 +279,7 @@ func TestConnectionBreaks(t *testing.T) {
 			t.Error("the request was not read")
 		}
 	})
-	t.Run("in the middle of the reply", func(t *testing.T) {
+	t.Run("within the body", func(t *testing.T) {
 		_, url, client := serve(t)
 		resp, err := client.Do(request(t, url, start(flowEnding("0c07"))))
 		if err != nil {
@@ -287,10 +292,10 @@ func TestConnectionBreaks(t *testing.T) {
 	})
 }
 
-func TestHangs(t *testing.T) {
+func TestHangingRequestEnds(t *testing.T) {
 	for name, end := range map[string]func(cancel context.CancelFunc, server *incodetest.Server){
-		"until the client leaves": func(cancel context.CancelFunc, _ *incodetest.Server) { cancel() },
-		"until the server closes": func(_ context.CancelFunc, server *incodetest.Server) { server.Close() },
+		"when the client leaves": func(cancel context.CancelFunc, _ *incodetest.Server) { cancel() },
+		"when the server closes": func(_ context.CancelFunc, server *incodetest.Server) { server.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := incodetest.New()
@@ -316,12 +321,12 @@ func TestHangs(t *testing.T) {
 			<-arrived
 			select {
 			case err := <-failed:
-				t.Fatalf("answered at once: %v", err)
+				t.Fatalf("got a response: %v", err)
 			default:
 			}
 			end(cancel, server)
 			if err := <-failed; err == nil {
-				t.Error("got an answer")
+				t.Error("got a response")
 			}
 			<-ended
 		})

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// recorder is a test that only counts what is reported.
+// recorder is a test that only counts its errors.
 type recorder struct {
 	testing.TB
 	reports int
@@ -14,13 +14,13 @@ type recorder struct {
 func (r *recorder) Helper()               {}
 func (r *recorder) Errorf(string, ...any) { r.reports++ }
 
-// marshalled shows its secret in JSON alone.
+// marshalled only shows its secret in JSON.
 type marshalled struct{}
 
 func (marshalled) Format(f fmt.State, _ rune)   { fmt.Fprint(f, "x") }
 func (marshalled) MarshalJSON() ([]byte, error) { return []byte(`"canary"`), nil }
 
-// verb shows its secret with one verb alone.
+// verb only shows its secret with one verb.
 type verb rune
 
 func (v verb) Format(f fmt.State, got rune) {

@@ -16,59 +16,56 @@ import (
 	"omnistart/internal/tooling/runtimeapitest"
 )
 
-// gate is where the events "hold" report that they are in the function, and
-// stay until open.
-type gate struct {
+// server delays its responses, and so those of invocations with the event "get".
+type server struct {
 	url     string
-	entered chan struct{}
-	open    func()
+	arrived chan struct{} // receives one value for each request
+	respond func()
 }
 
-func newGate(t *testing.T) gate {
+func newServer(t *testing.T) server {
 	t.Helper()
-	entered, opened := make(chan struct{}, 8), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		entered <- struct{}{}
+	arrived, respond := make(chan struct{}, 8), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
 		select {
-		case <-opened:
+		case <-respond:
 		case <-r.Context().Done(): // the process has ended
 		}
 	}))
-	t.Cleanup(server.Close)
-	open := sync.OnceFunc(func() { close(opened) })
-	t.Cleanup(open)
-	return gate{server.URL, entered, open}
+	t.Cleanup(s.Close)
+	once := sync.OnceFunc(func() { close(respond) })
+	t.Cleanup(once)
+	return server{s.URL, arrived, once}
 }
 
-// outcome is what became of an invocation.
-type outcome struct {
-	answer string
-	err    error
+// result is the outcome of an invocation.
+type result struct {
+	response string
+	err      error
 }
 
-// hold invokes the function n times and returns when all n are in it at once.
-func (g gate) hold(ctx context.Context, t *testing.T, f *runtimeapitest.Function, n int) <-chan outcome {
+// occupy invokes the function n times and returns when all n run at the same time.
+func (s server) occupy(ctx context.Context, t *testing.T, f *runtimeapitest.Function, n int) <-chan result {
 	t.Helper()
-	outcomes := make(chan outcome, n)
+	results := make(chan result, n)
 	for range n {
 		go func() {
-			answer, _, err := invoke(ctx, f, "hold "+g.url)
-			outcomes <- outcome{answer, err}
+			response, _, err := invoke(ctx, f, "get "+s.url)
+			results <- result{response, err}
 		}()
 	}
 	for range n {
 		select {
-		case <-g.entered:
-		case o := <-outcomes:
-			t.Fatalf("one came back: %+v", o)
-		case <-time.After(10 * time.Second):
-			t.Fatal("they are not all let in")
+		case <-s.arrived:
+		case r := <-results:
+			t.Fatalf("an invocation ended: %+v", r)
 		}
 	}
-	return outcomes
+	return results
 }
 
-// failure returns the type of a *FunctionError and "" of any other error.
+// failure returns the type of a *FunctionError, and "" for any other error.
 func failure(err error) string {
 	if fe, ok := errors.AsType[*runtimeapitest.FunctionError](err); ok {
 		return fe.Type
@@ -77,45 +74,37 @@ func failure(err error) string {
 }
 
 func TestConcurrencyIsReachedAndNotExceeded(t *testing.T) {
-	tests := []struct {
-		name        string
-		concurrency int
-		env         []string
-	}{
-		{"one, though the process asks for two", 1, []string{"AWS_LAMBDA_MAX_CONCURRENCY=2"}},
-		{"three", 3, nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := config(t, "function", tt.env...)
-			c.Concurrency = tt.concurrency
-			f, g := start(t, c), newGate(t)
-			held := g.hold(t.Context(), t, f, tt.concurrency)
+	for _, concurrency := range []int{1, 3} {
+		t.Run(strconv.Itoa(concurrency), func(t *testing.T) {
+			c := config(t, "function")
+			c.Concurrency = concurrency
+			f, s := start(t, c), newServer(t)
+			running := s.occupy(t.Context(), t, f, concurrency)
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			if answer, _, err := invoke(ctx, f, "echo too many"); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("one more: %q, %v, want it to wait", answer, err)
+			if response, _, err := invoke(ctx, f, "echo too many"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("one more: %q, %v, want it to wait", response, err)
 			}
-			waiting := make(chan outcome)
+			waiting := make(chan result)
 			go func() {
-				answer, _, err := invoke(t.Context(), f, "pid")
-				waiting <- outcome{answer, err}
+				response, _, err := invoke(t.Context(), f, "pid")
+				waiting <- result{response, err}
 			}()
-			g.open()
-			want := outcome{answer: strconv.Itoa(f.Pid())}
-			for range tt.concurrency {
-				if o := <-held; o != want {
-					t.Errorf("held: %+v, want %+v", o, want)
+			s.respond()
+			want := result{response: strconv.Itoa(f.Pid())}
+			for range concurrency {
+				if r := <-running; r != want {
+					t.Errorf("got %+v, want %+v", r, want)
 				}
 			}
-			if o := <-waiting; o != want {
-				t.Errorf("after it has waited: %+v, want %+v", o, want)
+			if r := <-waiting; r != want {
+				t.Errorf("the one that waited: %+v, want %+v", r, want)
 			}
 		})
 	}
 }
 
-func TestProcessThatEndsFailsAllInFlight(t *testing.T) {
+func TestEndOfTheProcessFailsAllInvocationsInFlight(t *testing.T) {
 	tests := map[string]func(t *testing.T, f *runtimeapitest.Function){
 		"exit": func(t *testing.T, f *runtimeapitest.Function) {
 			if _, _, err := invoke(t.Context(), f, "exit"); failure(err) != "Runtime.ExitError" {
@@ -128,80 +117,59 @@ func TestProcessThatEndsFailsAllInFlight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config(t, "function")
 			c.Concurrency = 3
-			f, g := start(t, c), newGate(t)
+			f, s := start(t, c), newServer(t)
 			before := f.Pid()
-			held := g.hold(t.Context(), t, f, 2)
+			running := s.occupy(t.Context(), t, f, 2)
 			end(t, f)
 			for range 2 {
-				if o := <-held; failure(o.err) != "Runtime.ExitError" {
-					t.Errorf("in flight: %+v", o)
+				if r := <-running; failure(r.err) != "Runtime.ExitError" {
+					t.Errorf("in flight: %+v", r)
 				}
 			}
-			gone(t, before)
-			var again sync.WaitGroup
+			ended(t, before)
+			var wg sync.WaitGroup
 			ids := make([]int, 2*c.Concurrency)
 			for n := range ids {
-				again.Go(func() {
-					answer, _, _ := invoke(t.Context(), f, "pid")
-					ids[n], _ = strconv.Atoi(answer)
+				wg.Go(func() {
+					response, _, _ := invoke(t.Context(), f, "pid")
+					ids[n], _ = strconv.Atoi(response)
 				})
 			}
-			again.Wait()
+			wg.Wait()
 			if ids = slices.Compact(ids); len(ids) != 1 || ids[0] == before || ids[0] == 0 {
-				t.Errorf("the next ones met the processes %v, want a single one other than %d", ids, before)
+				t.Errorf("the next invocations ran in the processes %v, want a single one other than %d", ids, before)
 			}
 		})
 	}
 }
 
-func TestOneThatIsGivenUpFailsAlone(t *testing.T) {
-	tests := []struct {
-		name     string
-		timeout  time.Duration // Lambda's
-		patience time.Duration // the caller's
-		want     string        // type of error
-	}{
-		{"timeout", time.Second, time.Minute, "Sandbox.Timedout"},
-		{"cancelled", time.Minute, 100 * time.Millisecond, ""},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+func TestAbandonedInvocationDoesNotEndTheOthers(t *testing.T) {
+	for _, reason := range []string{"timeout", "cancelled"} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel() // it waits
 			c := config(t, "function")
-			c.Concurrency, c.Timeout = 2, tt.timeout
-			f, g := start(t, c), newGate(t)
-			before := pid(t, f)
-			ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
+			ctx, cancel := t.Context(), func() {}
+			if reason == "timeout" {
+				c.Timeout = 5 * time.Second // enough for the other invocations
+			} else {
+				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+			}
 			defer cancel()
-			if _, _, err := invoke(ctx, f, "hold "+g.url); err == nil || failure(err) != tt.want {
+			c.Concurrency = 2
+			f, s := start(t, c), newServer(t)
+			before := pid(t, f)
+			_, _, err := invoke(ctx, f, "get "+s.url)
+			if err == nil || (failure(err) == "Sandbox.Timedout") != (reason == "timeout") {
 				t.Errorf("got %v", err)
 			}
 			if id := pid(t, f); id != before {
-				t.Errorf("the one beside it met process %d, want %d", id, before)
+				t.Errorf("the next invocation ran in process %d, want %d", id, before)
 			}
-			g.open() // its late answer must not upset the process
-			newGate(t).hold(t.Context(), t, f, c.Concurrency)
+			s.respond() // the late response must not confuse the process
+			newServer(t).occupy(t.Context(), t, f, c.Concurrency)
 			if id := f.Pid(); id != before {
-				t.Errorf("process %d after the late answer, want %d", id, before)
+				t.Errorf("process %d after the late response, want %d", id, before)
 			}
 		})
 	}
-}
-
-func TestFreezeWaitsForAllInFlight(t *testing.T) {
-	c := config(t, "function")
-	c.Concurrency = 3
-	f, g := start(t, c), newGate(t)
-	held := g.hold(t.Context(), t, f, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if err := f.Freeze(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("with one in flight: %v, want it to wait", err)
-	}
-	g.open()
-	<-held
-	if err := f.Freeze(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	until(t, func() bool { return state(t, f.Pid()) == "T" })
-	newGate(t).hold(t.Context(), t, f, c.Concurrency) // thawed, and all pollers are still there
 }

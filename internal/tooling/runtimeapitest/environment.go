@@ -4,7 +4,6 @@ package runtimeapitest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,52 +11,43 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// initTimeout is Lambda's limit for the time before the first event.
-const initTimeout = 10 * time.Second
+// initTimeout is 10 s in Lambda. A busy machine may exceed that without any defect.
+const initTimeout = time.Minute
 
-var (
-	errEnded    = errors.New("runtimeapitest: the function's process has ended")
-	errTimedOut = errors.New("runtimeapitest: the function took too long")
-)
-
-// environment is one execution environment: a process, and a Runtime API of its
-// own, so that no process can answer for its successor.
+// environment is one execution environment: a process and its own Runtime API, so
+// that no process can respond for its successor.
 type environment struct {
-	concurrency int
-	timeout     time.Duration
-	cmd         *exec.Cmd
-	server      *http.Server
-	exited      chan struct{}  // closed when the process has ended and its output has been copied
-	pollers     chan poller    // unbuffered: one comes out only while the process waits for an event
-	initFailed  chan InitError // what the process reported, Exit not yet known
-
-	mu           sync.Mutex             // guards what follows
-	inFlight     map[string]*invocation // handed over and not answered, by request ID
-	initDuration time.Duration          // for the first invocation's result; then zero
-	frozen       bool
+	config Config
+	cmd    *exec.Cmd
+	server *http.Server
+	ready  chan struct{} // closed when the process asks for its first event
+	exited chan struct{} // closed when the process has ended and its output has been copied
+	// events is unbuffered, so a send succeeds only while the process waits for an
+	// event. nil is no event: the process continues to wait.
+	events       chan *invocation
+	initDuration atomic.Int64 // for the result of the first invocation; then zero
+	frozen       atomic.Bool
+	mu           sync.Mutex
+	inFlight     map[string]*invocation // without a response yet, by request ID; guarded by mu
 }
 
-// poller is a request of the process for its next event. It takes one, or is
-// closed to let it wait on.
-type poller chan<- *invocation
-
-// invocation is an event on its way to the process and the answer on its way
-// back.
+// invocation is an event and its outcome.
 type invocation struct {
 	id        string
 	payload   []byte
-	deadline  time.Time
-	delivered chan struct{} // closed when the process was sent the event
-	answer    chan answer   // has room for one
+	deadline  time.Time     // set before delivered is closed
+	delivered chan struct{} // closed when the event was sent to the process
+	outcome   chan outcome  // has room for one
 }
 
-type answer struct {
+type outcome struct {
 	payload []byte
-	err     error // a *FunctionError
+	err     error
 }
 
 // newEnvironment starts a process and waits until it asks for an event.
@@ -67,13 +57,8 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 		return nil, fmt.Errorf("runtimeapitest: %w", err)
 	}
 	e := &environment{
-		concurrency: config.Concurrency,
-		timeout:     config.Timeout,
-		cmd:         exec.Command(config.Bootstrap),
-		exited:      make(chan struct{}),
-		pollers:     make(chan poller),
-		initFailed:  make(chan InitError, 1),
-		inFlight:    map[string]*invocation{},
+		config: config, cmd: exec.Command(config.Bootstrap), ready: make(chan struct{}), exited: make(chan struct{}),
+		events: make(chan *invocation), inFlight: map[string]*invocation{},
 	}
 	e.cmd.Dir = filepath.Dir(config.Bootstrap) // as in /var/task
 	e.cmd.Env = append(slices.Clone(config.Env), "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())
@@ -81,9 +66,8 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 		e.cmd.Env = append(e.cmd.Env, fmt.Sprintf("AWS_LAMBDA_MAX_CONCURRENCY=%d", config.Concurrency))
 	}
 	e.cmd.Stdout, e.cmd.Stderr = config.Stdout, config.Stderr
-	// A process group of its own: close ends all of it, and a Ctrl-C at the
-	// terminal does not end it first.
-	e.cmd.WaitDelay = time.Second // for output that a grandchild in another group keeps open
+	// A process group of its own: close ends all of it, and Ctrl-C at the terminal
+	// does not end it before its parent.
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 
 	started := time.Now()
@@ -91,160 +75,94 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 		_ = listener.Close()
 		return nil, fmt.Errorf("runtimeapitest: %w", err)
 	}
-	// A timeout that is as good as none: on a busy machine, seconds pass between a
-	// function's opening a connection and its first request. When that meets a
-	// closed one, aws-lambda-go ends the process.
-	e.server = &http.Server{Handler: e.routes(), ReadHeaderTimeout: time.Hour}
+	// Without a timeout: aws-lambda-go ends the process when its request meets a
+	// closed connection, which it may have opened seconds ago on a busy machine.
+	e.server = &http.Server{Handler: e.routes()}
 	go func() { _ = e.server.Serve(listener) }() // ends with close
 	go func() {
-		_ = e.cmd.Wait() // ProcessState says the same
+		_ = e.cmd.Wait() // ProcessState has the same information
 		close(e.exited)
 	}()
-	if err := e.waitForInit(ctx); err != nil {
-		e.close()
-		return nil, err
-	}
-	e.initDuration = time.Since(started)
-	return e, nil
-}
-
-// waitForInit returns nil when the process has asked for its first event.
-func (e *environment) waitForInit(ctx context.Context) error {
-	limit := time.NewTimer(initTimeout)
-	defer limit.Stop()
-	var reported InitError
+	ctx, cancel := context.WithTimeoutCause(ctx, initTimeout, &FunctionError{"Sandbox.Timedout", "Init timed out"})
+	defer cancel()
 	select {
-	case p := <-e.pollers:
-		close(p)
-		return nil
+	case <-e.ready:
+		e.initDuration.Store(int64(time.Since(started)))
+		return e, nil
 	case <-e.exited:
-		reported = InitError{Type: "Runtime.ExitError", Message: "Runtime exited without providing a reason"}
-		select {
-		case reported = <-e.initFailed:
-		default:
-		}
-	case reported = <-e.initFailed: // it exits next: wait for its exit status
-		select {
-		case <-e.exited:
-		case <-limit.C:
-		case <-ctx.Done():
-		}
-	case <-limit.C:
-		reported = InitError{Type: "Sandbox.Timedout", Message: fmt.Sprintf("Init timed out after %v", initTimeout)}
+		err = e.exitError()
 	case <-ctx.Done():
-		return fmt.Errorf("runtimeapitest: start: %w", context.Cause(ctx))
+		err = fmt.Errorf("runtimeapitest: start: %w", context.Cause(ctx))
 	}
 	e.close()
-	reported.Exit = e.cmd.ProcessState.String()
-	return &reported
+	return nil, err
 }
 
-// poller returns a poller once there is one, and errEnded when the process is
-// gone.
-func (e *environment) poller(ctx context.Context) (poller, error) {
-	select {
-	case p := <-e.pollers:
-		if !e.ended() {
-			return p, nil
-		}
-		close(p)
-		return nil, errEnded
-	case <-e.exited:
-		return nil, errEnded
-	case <-ctx.Done():
-		return nil, fmt.Errorf("runtimeapitest: the function is busy: %w", context.Cause(ctx))
+// invoke delivers an event to the process and waits for the outcome. The error is
+// errEnded when the process ended before it took the event.
+func (e *environment) invoke(ctx context.Context, id string, payload []byte) (Result, error) {
+	inv := &invocation{id: id, payload: payload, delivered: make(chan struct{}), outcome: make(chan outcome, 1)}
+	if err := e.send(ctx, inv); err != nil {
+		return Result{}, err
 	}
-}
-
-// invoke hands one event to the process and waits for what becomes of it.
-func (e *environment) invoke(ctx context.Context, p poller, id string, payload []byte) (Result, error) {
-	started := time.Now()
-	inv := &invocation{id, payload, started.Add(e.timeout), make(chan struct{}), make(chan answer, 1)}
-	ctx, cancel := context.WithDeadlineCause(ctx, inv.deadline, errTimedOut)
+	// When Lambda thaws a function, the event is already there, and so is everything
+	// else that has arrived on its connections. No other order is harder for it.
+	<-inv.delivered
+	result := Result{RequestID: id, InitDuration: time.Duration(e.initDuration.Swap(0))}
+	if e.frozen.Swap(false) {
+		e.signal(syscall.SIGCONT)
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, inv.deadline.Add(e.config.Grace),
+		&FunctionError{"Sandbox.Timedout", fmt.Sprintf("Task timed out after %v", e.config.Timeout)})
 	defer cancel()
-	e.mu.Lock()
-	result := Result{RequestID: id, InitDuration: e.initDuration}
-	e.initDuration = 0
-	e.inFlight[id] = inv
-	e.mu.Unlock()
-	p <- inv
-	// A function comes back from the freezer when its event is there, beside
-	// whatever else has reached its connections meanwhile: that is the order in
-	// which Lambda does it, and the hard one.
+	var o outcome
 	select {
-	case <-inv.delivered:
+	case o = <-inv.outcome:
 	case <-e.exited:
-	case <-ctx.Done():
-	}
-	if err := e.thaw(); err != nil {
-		return result, err
-	}
-
-	var err error
-	select {
-	case a := <-inv.answer:
-		result.Payload, err = a.payload, a.err
-	case <-e.exited:
+		o.err = e.exitError()
 		select {
-		case a := <-inv.answer: // a last word, such as a panic's
-			result.Payload, err = a.payload, a.err
+		case o = <-inv.outcome: // sent before the end, as for a panic
 		default:
-			err = e.exitError(id)
 		}
 	case <-ctx.Done():
-		err = e.abandon(ctx, id)
-	}
-	result.Duration = time.Since(started)
-	return result, err
-}
-
-// exitError returns Lambda's words for a process that has ended during an
-// invocation.
-func (e *environment) exitError(id string) error {
-	return &FunctionError{"Runtime.ExitError", fmt.Sprintf("RequestId: %s Error: Runtime exited with error: %v", id, e.cmd.ProcessState)}
-}
-
-// abandon gives an invocation up when ctx has ended, and returns the reason. Its
-// late answer, if the process lives to give one, is taken and dropped.
-func (e *environment) abandon(ctx context.Context, id string) error {
-	if e.concurrency == 1 {
-		e.kill()
-	}
-	if err := context.Cause(ctx); !errors.Is(err, errTimedOut) {
-		return fmt.Errorf("runtimeapitest: invoke: %w", err)
-	}
-	return &FunctionError{"Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", id, e.timeout.Seconds())}
-}
-
-// freeze stops the process once all its pollers are idle.
-func (e *environment) freeze(ctx context.Context) error {
-	for range e.concurrency {
-		p, err := e.poller(ctx)
-		if err != nil {
-			return err
+		o.err = fmt.Errorf("runtimeapitest: invoke: %w", context.Cause(ctx))
+		if e.config.Concurrency == 1 {
+			e.close()
 		}
-		defer close(p)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := syscall.Kill(-e.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("runtimeapitest: freeze: %w", err)
+	result.Payload, result.Duration = o.payload, time.Since(inv.deadline.Add(-e.config.Timeout))
+	return result, o.err
+}
+
+// send waits until the process asks for an event, and passes it this one.
+func (e *environment) send(ctx context.Context, inv *invocation) error {
+	select {
+	case e.events <- inv:
+		return nil
+	case <-e.exited:
+		return errEnded
+	case <-ctx.Done():
+		return fmt.Errorf("runtimeapitest: the function is busy: %w", context.Cause(ctx))
 	}
-	e.frozen = true
+}
+
+// freeze stops the process once it waits for an event.
+func (e *environment) freeze(ctx context.Context) error {
+	if err := e.send(ctx, nil); err != nil {
+		return err
+	}
+	e.frozen.Store(true)
+	e.signal(syscall.SIGSTOP)
 	return nil
 }
 
-func (e *environment) thaw() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.frozen || e.ended() {
-		return nil
-	}
-	e.frozen = false
-	if err := syscall.Kill(-e.cmd.Process.Pid, syscall.SIGCONT); err != nil {
-		return fmt.Errorf("runtimeapitest: thaw: %w", err)
-	}
-	return nil
+// signal sends a signal to the process and its children.
+func (e *environment) signal(s syscall.Signal) {
+	_ = syscall.Kill(-e.cmd.Process.Pid, s) // fails only if the process has ended
+}
+
+func (e *environment) exitError() error {
+	return &FunctionError{"Runtime.ExitError", "Runtime exited with error: " + e.cmd.ProcessState.String()}
 }
 
 func (e *environment) ended() bool {
@@ -256,16 +174,11 @@ func (e *environment) ended() bool {
 	}
 }
 
-// kill ends the process, frozen or not, with its children, and returns when it
-// is gone.
-func (e *environment) kill() {
+// close ends the process and its children, frozen or not, and waits for its end.
+func (e *environment) close() {
 	if !e.ended() {
-		_ = syscall.Kill(-e.cmd.Process.Pid, syscall.SIGKILL) // fails only when it has just ended
+		e.signal(syscall.SIGKILL)
 	}
 	<-e.exited
-}
-
-func (e *environment) close() {
-	e.kill()
 	_ = e.server.Close()
 }

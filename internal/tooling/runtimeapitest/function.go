@@ -1,87 +1,71 @@
 //go:build unix
 
 // Package runtimeapitest runs a compiled bootstrap as Lambda does: as a process
-// of its own with an environment of its own, behind a local Lambda Runtime API,
-// killed when it takes too long (see [Function.Invoke]) and started anew when it
-// has ended.
-//
-// It needs a Unix: freezing a function is SIGSTOP, and process groups make sure
-// that none outlives its test.
+// of its own, with an environment of its own, behind a local Lambda Runtime API.
+// It kills a process that takes too long (see [Function.Invoke]) and starts a new
+// one when the process has ended. It needs a Unix: SIGSTOP freezes a function.
 package runtimeapitest
 
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Config says what to run, and how.
 type Config struct {
 	Bootstrap string   // path of the executable
-	Env       []string // the whole environment, as "key=value"; only AWS_LAMBDA_RUNTIME_API is added
-	// Concurrency is the most invocations that the process has at a time. Zero
-	// means 1, as in Lambda by default. More is what Lambda Managed Instances
-	// do: the process learns it from AWS_LAMBDA_MAX_CONCURRENCY, and asks for as
-	// many events at once.
+	Env       []string // the whole environment, as "name=value"; only the two variables of the Runtime API are added
+	// Concurrency is how many events the process asks for at the same time, as on
+	// Lambda Managed Instances. Zero means 1, Lambda's default.
 	Concurrency int
 	// Timeout ends an invocation. Zero means 3 s, Lambda's own default.
 	Timeout time.Duration
-	// Stdout and Stderr get what the function prints. They must not block, and
-	// are written from other goroutines. Nil discards.
-	Stdout, Stderr io.Writer
+	// Grace is how long after Timeout an invocation is ended; in Lambda it is zero.
+	// It lets a test check what a function does at its deadline on a busy machine.
+	Grace          time.Duration
+	Stdout, Stderr io.Writer // must not block, and are written to by other goroutines; nil discards the output
 }
 
 // Function is a Lambda function with at most one execution environment. Its
 // methods are safe for concurrent use.
 type Function struct {
-	config Config
-	slots  chan struct{} // holds a token for each invocation, Config.Concurrency at most
+	config      Config
+	invocations atomic.Int64
 
 	mu  sync.Mutex // held while a process is started, frozen or closed; guards env
 	env *environment
 }
 
-// Result is an invocation that was answered.
+// Result describes an invocation.
 type Result struct {
 	RequestID string // Lambda's, as the function sees it
-	Payload   []byte // what the function answered; nil when it did not
-	// Duration runs from handing the event over to the answer. InitDuration is
-	// how long the process took to ask for its first event; zero when the
-	// environment was warm. Lambda's REPORT line has the same two.
+	Payload   []byte // the function's response; nil if there is none
+	// Duration runs from the delivery of the event to the response; InitDuration, of
+	// a first invocation only, from the start of the process to its request for an
+	// event. Lambda's REPORT line has the same two.
 	Duration, InitDuration time.Duration
 }
 
-// FunctionError is the failure of one invocation, as Lambda's Invoke reports
-// it: an error that the function returned, or in Lambda's words
-// Runtime.ExitError when the process ended and Sandbox.Timedout when it was
-// killed.
-type FunctionError struct {
-	Type, Message string
-}
+// FunctionError is a failure of the function, as Lambda's Invoke reports it: an
+// error that the function returned, Runtime.ExitError when the process ended, or
+// Sandbox.Timedout when it took too long.
+type FunctionError struct{ Type, Message string }
 
 func (e *FunctionError) Error() string { return e.Type + ": " + e.Message }
 
-// InitError says why a process did not get so far as to ask for its first
-// event. Type and Message are what it told the Runtime API, or else Lambda's
-// own words as in FunctionError.
-type InitError struct {
-	Type, Message string
-	Exit          string // how the process ended, such as "exit status 1"
-}
+var errEnded = errors.New("runtimeapitest: the process of the function has ended")
 
-func (e *InitError) Error() string { return e.Type + ": " + e.Message + " (" + e.Exit + ")" }
-
-// Start launches the function and returns when it has asked for its first
-// event. An *InitError tells that it failed to. (Lambda tries a failed init
-// once more, in the first invocation. Here the first failure is reported.)
-//
-// ctx bounds the start alone: Close ends the function.
+// Start starts the function and returns when it has asked for its first event. If
+// the process ends before, the error is a *FunctionError with its exit status.
+// (Lambda repeats a failed init once. This package reports the first failure.) ctx
+// only bounds the start: Close ends the function.
 func Start(ctx context.Context, config Config) (*Function, error) {
 	bootstrap, err := filepath.Abs(config.Bootstrap)
 	if err != nil {
@@ -91,120 +75,71 @@ func Start(ctx context.Context, config Config) (*Function, error) {
 	config.Timeout = cmp.Or(config.Timeout, 3*time.Second)
 	config.Concurrency = cmp.Or(config.Concurrency, 1)
 	env, err := newEnvironment(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	return &Function{config: config, slots: make(chan struct{}, config.Concurrency), env: env}, nil
+	return &Function{config: config, env: env}, err
 }
 
-// Invoke hands an event to the function and waits for the answer, after it has
-// waited for one of Config.Concurrency places. A frozen function is thawed when
-// the event is there. A function whose process has ended is started anew first,
-// which may fail with an *InitError; a failed invocation is a *FunctionError.
-// RequestID and the durations of the result hold in these cases, too.
+// Invoke waits until the function asks for an event, delivers this one and waits
+// for the response. It thaws a frozen function when the event has been delivered,
+// and replaces a process that has ended. A failure is a *FunctionError; RequestID
+// and the durations of the result are then set, too.
 //
-// When ctx or Config.Timeout ends before the answer the process is killed:
-// nothing else makes a function stop, and the next event must not meet a busy
-// one. With Config.Concurrency above 1 that would end the others, too, so there
-// the function goes on with what nobody waits for, as AWS documents it under
-// "Understanding the Lambda Managed Instances execution environment". A call
-// that still waits for its turn just ends.
+// When ctx or Config.Timeout ends before the response, Invoke kills the process.
+// With Config.Concurrency above 1 that would end other invocations, so the
+// function continues and its late response is dropped, as AWS documents it under
+// "Understanding the Lambda Managed Instances execution environment".
 func (f *Function) Invoke(ctx context.Context, payload []byte) (Result, error) {
-	select {
-	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
-	case <-ctx.Done():
-		return Result{}, fmt.Errorf("runtimeapitest: the function is busy: %w", context.Cause(ctx))
-	}
 	for {
 		env, err := f.environment(ctx)
 		if err != nil {
 			return Result{}, err
 		}
-		p, err := env.poller(ctx)
-		if errors.Is(err, errEnded) {
-			continue
+		id := fmt.Sprintf("00000000-0000-4000-8000-%012x", f.invocations.Add(1)) // a UUID, as in Lambda
+		result, err := env.invoke(ctx, id, payload)
+		if !errors.Is(err, errEnded) {
+			return result, err
 		}
-		if err != nil {
-			return Result{}, err
-		}
-		return env.invoke(ctx, p, requestID(), payload)
 	}
 }
 
-// environment returns the present one, or a new one if its process has ended.
+// environment returns the current environment, or a new one if its process has
+// ended.
 func (f *Function) environment(ctx context.Context) (*environment, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.env != nil && !f.env.ended() {
+	if !f.env.ended() {
 		return f.env, nil
 	}
-	f.close()
+	f.env.close()
 	env, err := newEnvironment(ctx, f.config)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		f.env = env
 	}
-	f.env = env
-	return env, nil
+	return env, err
 }
 
-// Pid returns the process ID of the function, which leads a process group of
-// the same ID, or 0 when no process runs. It waits for one that is being
-// started.
+// Pid returns the process ID of the function, or 0 when no process runs.
 func (f *Function) Pid() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.env == nil || f.env.ended() {
+	if f.env.ended() {
 		return 0
 	}
 	return f.env.cmd.Process.Pid
 }
 
-// Freeze stops the process once it waits for its next event, as Lambda does
-// between invocations, and keeps it stopped until Thaw or the next Invoke. With
-// Config.Concurrency above 1 it waits for all the events at once, and Lambda
-// does no such thing. It is an error when there is no process to freeze.
+// Freeze waits until the process asks for its next event, and stops the process
+// until the next Invoke, as Lambda does between invocations. Config.Concurrency
+// must be 1: Lambda freezes no other process.
 func (f *Function) Freeze(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.env == nil {
-		return errEnded
-	}
 	return f.env.freeze(ctx)
 }
 
-// Thaw lets a frozen process go on without an event. On a process that runs it
-// does nothing.
-func (f *Function) Thaw() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.env == nil {
-		return errEnded
-	}
-	return f.env.thaw()
-}
-
-// Close kills the process and everything that it started, as Lambda does with a
-// function that has no extension, and waits for its end. Invocations in flight
-// fail. A later Invoke would start the function anew.
+// Close kills the process and its children and waits for its end. Invocations in
+// flight fail. A later Invoke would start a new process.
 func (f *Function) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.close()
-}
-
-func (f *Function) close() {
-	if f.env != nil {
-		f.env.close()
-		f.env = nil
-	}
-}
-
-// requestID returns a UUID of version 4, which is what Lambda's request IDs
-// are.
-func requestID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, says its documentation
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	f.env.close()
 }

@@ -23,8 +23,8 @@ import (
 	"omnistart/internal/tooling/runtimeapitest"
 )
 
-// The test binary is the function under test, too: started with this variable
-// it does what the variable says.
+// role is an environment variable. With it, the test binary is the function under
+// test, and does what the value says.
 const role = "FUNCTION_ROLE"
 
 func TestMain(m *testing.M) {
@@ -35,13 +35,6 @@ func TestMain(m *testing.M) {
 		lambda.Start(function)
 	case "exit at init":
 		os.Exit(3)
-	case "init error":
-		resp, err := http.Post("http://"+os.Getenv("AWS_LAMBDA_RUNTIME_API")+"/2018-06-01/runtime/init/error", "application/json",
-			strings.NewReader(`{"errorType":"Config.Invalid","errorMessage":"two faults"}`))
-		if err != nil || resp.StatusCode != http.StatusAccepted {
-			os.Exit(4)
-		}
-		os.Exit(1)
 	case "hang at init":
 		select {}
 	}
@@ -75,7 +68,10 @@ func function(ctx context.Context, event string) (string, error) {
 		return strings.Repeat("x", 7<<20), nil
 	case "hang":
 		select {}
-	case "hold": // until the gate opens
+	case "wait":
+		<-ctx.Done()
+		return "late", nil
+	case "get": // respond when a server has responded
 		resp, err := http.Get(arg)
 		if err != nil {
 			return "", err
@@ -92,7 +88,7 @@ func config(t *testing.T, roleIs string, env ...string) runtimeapitest.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Generous: only the tests of the timeout shorten it.
+	// Long enough for any machine. Only the tests of the timeout shorten it.
 	return runtimeapitest.Config{Bootstrap: binary, Env: append(env, role+"="+roleIs), Timeout: time.Minute}
 }
 
@@ -106,21 +102,21 @@ func start(t *testing.T, c runtimeapitest.Config) *runtimeapitest.Function {
 	return f
 }
 
-// invoke returns the function's answer to an event, both as plain strings.
+// invoke returns the function's response to an event, both as plain strings.
 func invoke(ctx context.Context, f *runtimeapitest.Function, event string) (string, runtimeapitest.Result, error) {
 	result, err := f.Invoke(ctx, []byte(strconv.Quote(event)))
-	answer, _ := strconv.Unquote(string(result.Payload))
-	return answer, result, err
+	response, _ := strconv.Unquote(string(result.Payload))
+	return response, result, err
 }
 
 // pid returns the function's process, starting it if need be.
 func pid(t *testing.T, f *runtimeapitest.Function) int {
 	t.Helper()
-	answer, _, err := invoke(t.Context(), f, "pid")
+	response, _, err := invoke(t.Context(), f, "pid")
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := strconv.Atoi(answer)
+	id, err := strconv.Atoi(response)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,9 +130,9 @@ func TestInvoke(t *testing.T) {
 	f := start(t, config(t, "function"))
 	var first int
 	for n, want := range []string{"one", "two"} {
-		answer, result, err := invoke(t.Context(), f, "echo "+want)
-		if err != nil || answer != want {
-			t.Fatalf("got %q, %v", answer, err)
+		response, result, err := invoke(t.Context(), f, "echo "+want)
+		if err != nil || response != want {
+			t.Fatalf("got %q, %v", response, err)
 		}
 		if cold := result.InitDuration > 0; cold != (n == 0) || result.Duration <= 0 || result.RequestID == "" {
 			t.Errorf("invocation %d: %+v", n, result)
@@ -151,20 +147,20 @@ func TestInvoke(t *testing.T) {
 }
 
 func TestFunctionSeesRequestIDAndDeadline(t *testing.T) {
-	answer, result, err := invoke(t.Context(), start(t, config(t, "function")), "context")
-	if want := result.RequestID + " true true"; err != nil || answer != want {
-		t.Errorf("got %q, %v, want %q", answer, err, want)
+	response, result, err := invoke(t.Context(), start(t, config(t, "function")), "context")
+	if want := result.RequestID + " true true"; err != nil || response != want {
+		t.Errorf("got %q, %v, want %q", response, err, want)
 	}
 }
 
-func TestEnvironmentIsTheGivenOneAlone(t *testing.T) {
+func TestEnvironmentContainsOnlyTheGivenVariables(t *testing.T) {
 	t.Setenv("FROM_THE_TEST", "1")
-	answer, _, err := invoke(t.Context(), start(t, config(t, "function", "GIVEN=1")), "env")
+	response, _, err := invoke(t.Context(), start(t, config(t, "function", "GIVEN=1")), "env")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for line := range strings.Lines(answer) {
+	for line := range strings.Lines(response) {
 		name, _, _ := strings.Cut(line, "=")
 		names = append(names, name)
 	}
@@ -183,20 +179,19 @@ func TestFailedInvocations(t *testing.T) {
 		{"returned error", "fail no luck", "errorString", "no luck", true},
 		{"panic", "panic no luck", "string", "no luck", false},
 		{"exit", "exit", "Runtime.ExitError", "exit status 5", false},
-		{"answer beyond 6 MB", "big", "Function.ResponseSizeTooLarge", "6291556", false},
+		{"response beyond 6 MiB", "big", "Function.ResponseSizeTooLarge", "too large", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := start(t, config(t, "function"))
 			before := pid(t, f)
 			_, result, err := invoke(t.Context(), f, tt.event)
-			fe, ok := errors.AsType[*runtimeapitest.FunctionError](err)
-			if !ok || fe.Type != tt.errorType || !strings.Contains(fe.Message, tt.message) || result.RequestID == "" {
+			if failure(err) != tt.errorType || !strings.Contains(err.Error(), tt.message) || result.RequestID == "" {
 				t.Fatalf("got %+v, %v", result, err)
 			}
-			answer, result, err := invoke(t.Context(), f, "echo again")
-			if err != nil || answer != "again" {
-				t.Fatalf("the next invocation: %q, %v", answer, err)
+			response, result, err := invoke(t.Context(), f, "echo again")
+			if err != nil || response != "again" {
+				t.Fatalf("the next invocation: %q, %v", response, err)
 			}
 			if warm := result.InitDuration == 0; warm != tt.leavesProcess {
 				t.Errorf("the next invocation is warm: %t, want %t", warm, tt.leavesProcess)
@@ -208,87 +203,82 @@ func TestFailedInvocations(t *testing.T) {
 	}
 }
 
-func TestTimeoutKills(t *testing.T) {
+func TestTimeoutKillsTheProcess(t *testing.T) {
 	c := config(t, "function")
-	c.Timeout = time.Second // long enough for an echo
+	c.Timeout, c.Grace = 10*time.Millisecond, 0
 	f := start(t, c)
-	before := pid(t, f)
-	_, _, err := invoke(t.Context(), f, "hang")
-	if fe, ok := errors.AsType[*runtimeapitest.FunctionError](err); !ok || fe.Type != "Sandbox.Timedout" || !strings.HasSuffix(fe.Message, "Task timed out after 1.00 seconds") {
+	before := f.Pid()
+	if _, _, err := invoke(t.Context(), f, "hang"); failure(err) != "Sandbox.Timedout" {
 		t.Fatalf("got %v", err)
 	}
-	gone(t, before)
+	ended(t, before)
 	if id := f.Pid(); id != 0 {
-		t.Errorf("Pid says %d of a process that is gone", id)
+		t.Errorf("Pid is %d, and the process has ended", id)
 	}
-	if answer, result, err := invoke(t.Context(), f, "echo again"); err != nil || answer != "again" || result.InitDuration == 0 {
-		t.Errorf("the next invocation: %q, %+v, %v", answer, result, err)
+	if _, result, err := invoke(t.Context(), f, "hang"); result.InitDuration == 0 {
+		t.Errorf("the next invocation: %+v, %v, want that of a new process", result, err)
 	}
 }
 
-func TestCancelledInvocationKills(t *testing.T) {
+func TestGraceDelaysTheTimeout(t *testing.T) {
+	c := config(t, "function")
+	c.Timeout, c.Grace = 10*time.Millisecond, time.Minute
+	// The response comes after the deadline, and counts.
+	if response, _, err := invoke(t.Context(), start(t, c), "wait for the deadline"); err != nil || response != "late" {
+		t.Errorf("got %q, %v", response, err)
+	}
+}
+
+func TestCancelledInvocationKillsTheProcess(t *testing.T) {
 	f := start(t, config(t, "function"))
-	before := pid(t, f)
+	before := f.Pid()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, _, err := invoke(ctx, f, "hang"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	gone(t, before)
+	ended(t, before)
 }
 
-// gone fails the test when the process still exists; a zombie would, too.
-func gone(t *testing.T, pid int) {
+// ended fails the test when the process still exists, as a zombie or otherwise.
+func ended(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("process %d: %v, want none", pid, err)
 	}
 }
 
-// until polls for what the kernel tells nobody about.
-func until(t *testing.T, done func() bool) {
+// waitUntil polls for a change of a process, which nothing signals.
+func waitUntil(t *testing.T, done func() bool) {
 	t.Helper()
-	for deadline := time.After(10 * time.Second); !done(); {
-		select {
-		case <-deadline:
-			t.Fatal("it never happened")
-		case <-time.After(time.Millisecond):
+	for !done() {
+		if t.Context().Err() != nil {
+			t.Fatal("the test ends")
 		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
-func TestProcessThatDiesWhileIdleIsReplaced(t *testing.T) {
+func TestProcessThatEndsWhileIdleIsReplaced(t *testing.T) {
 	f := start(t, config(t, "function"))
 	before := pid(t, f)
-	if err := f.Freeze(t.Context()); err != nil { // so that it surely is idle
-		t.Fatal(err)
-	}
 	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	until(t, func() bool { return syscall.Kill(before, 0) != nil }) // it has been waited for
+	waitUntil(t, func() bool { return f.Pid() == 0 })
 	if after := pid(t, f); after == before {
-		t.Error("got an answer from the dead")
+		t.Error("the process that ended has responded")
 	}
 }
 
-func TestInitErrors(t *testing.T) {
-	tests := []struct {
-		role string
-		want runtimeapitest.InitError
-	}{
-		{"init error", runtimeapitest.InitError{Type: "Config.Invalid", Message: "two faults", Exit: "exit status 1"}},
-		{"exit at init", runtimeapitest.InitError{Type: "Runtime.ExitError", Message: "Runtime exited without providing a reason", Exit: "exit status 3"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.role, func(t *testing.T) {
-			_, err := runtimeapitest.Start(t.Context(), config(t, tt.role))
-			if got, ok := errors.AsType[*runtimeapitest.InitError](err); !ok || *got != tt.want {
-				t.Errorf("got %v, want %v", err, &tt.want)
-			}
-		})
-	}
-	t.Run("hang at init", func(t *testing.T) {
+func TestFailedStart(t *testing.T) {
+	t.Run("exit", func(t *testing.T) {
+		_, err := runtimeapitest.Start(t.Context(), config(t, "exit at init"))
+		if failure(err) != "Runtime.ExitError" || !strings.Contains(err.Error(), "exit status 3") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("hang", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if _, err := runtimeapitest.Start(ctx, config(t, "hang at init")); !errors.Is(err, context.DeadlineExceeded) {
@@ -296,7 +286,8 @@ func TestInitErrors(t *testing.T) {
 		}
 	})
 	t.Run("no such file", func(t *testing.T) {
-		if _, err := runtimeapitest.Start(t.Context(), runtimeapitest.Config{Bootstrap: "testdata/none"}); !errors.Is(err, os.ErrNotExist) {
+		_, err := runtimeapitest.Start(t.Context(), runtimeapitest.Config{Bootstrap: "testdata/none"})
+		if !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -316,12 +307,12 @@ func TestOutput(t *testing.T) {
 	}
 }
 
-// state returns the process state of Linux, "T" for a stopped one.
+// state returns the state of a process on Linux; "T" is a stopped one.
 func state(t *testing.T, pid int) string {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("no /proc here to see the process state in")
+		t.Skip("the state of a process is only visible with /proc")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -330,7 +321,7 @@ func state(t *testing.T, pid int) string {
 	return after[:1]
 }
 
-func TestFreezeAndThaw(t *testing.T) {
+func TestFreezeStopsTheProcessUntilTheNextInvoke(t *testing.T) {
 	f := start(t, config(t, "function"))
 	id := pid(t, f)
 	freeze := func() {
@@ -338,22 +329,33 @@ func TestFreezeAndThaw(t *testing.T) {
 		if err := f.Freeze(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		until(t, func() bool { return state(t, id) == "T" })
+		waitUntil(t, func() bool { return state(t, id) == "T" })
 	}
 	freeze()
-	if err := f.Thaw(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, func() bool { return state(t, id) != "T" })
-	freeze()
-	if answer, result, err := invoke(t.Context(), f, "echo awake"); err != nil || answer != "awake" || result.InitDuration != 0 {
-		t.Errorf("got %q, %+v, %v, want a warm answer", answer, result, err)
+	response, result, err := invoke(t.Context(), f, "echo awake")
+	if err != nil || response != "awake" || result.InitDuration != 0 {
+		t.Errorf("got %q, %+v, %v, want a response of the warm process", response, result, err)
 	}
 	freeze()
 	f.Close()
-	gone(t, id)
+	ended(t, id)
 	if err := f.Freeze(t.Context()); err == nil {
-		t.Error("froze a closed function")
+		t.Error("Freeze succeeds for a closed function")
+	}
+}
+
+func TestFreezeWaitsForTheResponse(t *testing.T) {
+	f, server := start(t, config(t, "function")), newServer(t)
+	held := server.occupy(t.Context(), t, f, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := f.Freeze(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("during an invocation: %v, want Freeze to wait", err)
+	}
+	server.respond()
+	<-held
+	if err := f.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -363,15 +365,15 @@ func TestOneInvocationAtATime(t *testing.T) {
 	for n := range 8 {
 		wg.Go(func() {
 			want := strconv.Itoa(n)
-			if answer, _, err := invoke(t.Context(), f, "echo "+want); err != nil || answer != want {
-				t.Errorf("got %q, %v, want %q", answer, err, want)
+			if response, _, err := invoke(t.Context(), f, "echo "+want); err != nil || response != want {
+				t.Errorf("got %q, %v, want %q", response, err, want)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-func TestAnswersToAnotherRequestAreRefused(t *testing.T) {
+func TestResponseToUnknownRequestIsRefused(t *testing.T) {
 	f := start(t, config(t, "function"))
 	env, _, err := invoke(t.Context(), f, "env")
 	if err != nil {
@@ -379,7 +381,8 @@ func TestAnswersToAnotherRequestAreRefused(t *testing.T) {
 	}
 	_, after, _ := strings.Cut(env, "AWS_LAMBDA_RUNTIME_API=")
 	addr, _, _ := strings.Cut(after, "\n")
-	resp, err := http.Post("http://"+addr+"/2018-06-01/runtime/invocation/other/response", "application/json", http.NoBody)
+	url := "http://" + addr + "/2018-06-01/runtime/invocation/other/response"
+	resp, err := http.Post(url, "application/json", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
