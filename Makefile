@@ -37,7 +37,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' functions internal | sort | \
 	while IFS=: read -r file target; do \
 		target=$${target#func }; echo "$${file%/*} $$target"; \
-		{ go test -timeout 0 -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $(FUZZ_FLAGS) "./$${file%/*}" || \
+		{ go test -timeout 0 -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(FUZZ_FLAGS) "./$${file%/*}" || \
 			echo FAILED; } 2>&1 | tee .build/fuzz.log; \
 		! grep -q '^FAILED$$' .build/fuzz.log || grep -q '^    context deadline exceeded$$' .build/fuzz.log || exit 1; \
 	done
@@ -46,13 +46,17 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 contract: ## check the OpenAPI document against the code, the template and the running function (needs Python 3 and npm)
 	@internal/tooling/contract/check.sh
 
-GREMLINS = github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
+# With the default timeout of 3 times the duration of the tests, a busy machine reports slow tests as hanging ones.
+GREMLINS = github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --timeout-coefficient 10 --output-statuses lt
 
+# It works in a copy without .build, because gremlins copies all files of the module for each package.
 .PHONY: mutate
 mutate: ## report how many small changes of the code the unit tests notice, by package
-	@for package in $$(ls internal | grep -v '^tooling$$'); do \
+	@rm -rf .build/mutate && mkdir -p .build/mutate
+	@git ls-files -co --exclude-standard | tar -cf - -T - | tar -xf - -C .build/mutate
+	@cd .build/mutate && for package in $$(ls internal | grep -v '^tooling$$'); do \
 		echo "== internal/$$package"; \
-		go run $(GREMLINS) unleash --output-statuses lt $(MUTATE_FLAGS) ./internal/$$package || exit 1; \
+		go run $(GREMLINS) $(MUTATE_FLAGS) ./internal/$$package || exit 1; \
 	done
 	@echo 'Not measured: functions/start, because its tests run the compiled function as a process.'
 
@@ -80,6 +84,11 @@ sbom: ## write a software bill of materials of the function for ARCH to .build/s
 	@go run $(CYCLONEDX) bin -json -std -short-purls -version "$$(git describe --always --dirty)" \
 		-output $(SBOM)/bom.json $(SBOM)/bootstrap
 
+.PHONY: test-deploy
+test-deploy: ## deploy to an emulated AWS account on this machine (needs Python 3)
+	@tools=$$(internal/tooling/deploy/install.sh emulator) && PYTHONDONTWRITEBYTECODE=1 \
+		"$$tools/python" -m pytest -x -q -p no:cacheprovider --durations=5 internal/tooling/deploy/test_emulated.py
+
 # Deployment. ENV is a section of samconfig.toml: default, staging or prod.
 
 ENV ?= default
@@ -92,6 +101,11 @@ BODY ?= {"configurationId":"$(FLOW)"}
 section = awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml
 config = $(shell $(section) | sed -n 's/^$(1) *= *"\([A-Za-z0-9_./-]*\)".*/\1/p' | head -n 1)
 parameters = awk -v env='$(ENV)' -f internal/tooling/deploy/overrides.awk
+# SAM CLI leaves a parameter that it is not given at its deployed value, so that a line commented out would change nothing.
+# make deploy therefore gives the defaults, too.
+defaults = awk '/^[A-Z]/ { on = $$1 == "Parameters:" } on && /^  [A-Z]/ { name = $$1; sub(/:/, "=", name) } \
+	on && $$1 == "Default:" { gsub(/["\047]/, "", $$2); print name "\"" $$2 "\"" }'
+
 architecture = $(shell $(parameters) samconfig.toml | sed -n 's/^Architecture=//p')
 
 # SAM does not tell make for which processor to build, so both read the same line, or have the same default.
@@ -152,7 +166,8 @@ filled-in:
 deploy: filled-in build ## deploy to ENV
 	@go version -m $(BOOTSTRAP) | grep -q 'GOARCH=$(if $(filter x86_64,$(DEPLOYED_ARCH)),amd64,$(DEPLOYED_ARCH))$$' || \
 		{ echo 'samconfig.toml deploys $(DEPLOYED_ARCH), the binary is for $(ARCH): put Architecture=$(ARCH) into parameter_overrides of $(ENV)' >&2; exit 1; }
-	sam deploy --config-env $(ENV)
+	@set -f; sam deploy --config-env $(ENV) --parameter-overrides \
+		$$($(defaults) template.yaml) $$($(parameters) samconfig.toml | sed 's/=\(.*\)/="\1"/')
 
 BUCKET = $(or $(addprefix --s3-bucket ,$(call config,s3_bucket)),--resolve-s3)
 PACKAGED = .aws-sam/packaged.yaml
@@ -210,4 +225,4 @@ delete: ## delete the stack of ENV; the secret that it made stays
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile

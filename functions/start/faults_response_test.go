@@ -88,7 +88,7 @@ func statusFaults() (faults []responseFault) {
 		{"429 Too Many Requests", throttled("1")},
 		{"500 Internal Server Error", incodeFailed}, {"502 Bad Gateway", incodeFailed},
 		{"503 Service Unavailable", incodeFailed}, {"511 Network Authentication Required", incodeFailed},
-		{"999 canary", incodeFailed},
+		{"999 canary", invalidResponse},
 		{"504 Gateway Timeout", timedOut},
 		{"201 Created", invalidResponse}, {"202 Accepted", invalidResponse}, {"206 Partial Content", invalidResponse},
 	} {

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -20,13 +19,11 @@ import (
 	"omnistart/internal/config"
 	"omnistart/internal/endpoint"
 	"omnistart/internal/incode"
-	"omnistart/internal/runtimeapi"
 )
 
 func main() {
-	// net/http writes what a server sends unasked to the standard logger, a token
-	// perhaps. The price is what aws-lambda-go writes there when the Runtime API
-	// itself fails.
+	// net/http writes an unsolicited response to the standard logger, and it may contain a key. This also silences
+	// aws-lambda-go when the Runtime API itself fails.
 	log.SetOutput(io.Discard)
 	logger := lambdacontext.NewLogger()
 	if err := run(context.Background(), os.Getenv, logger); err != nil {
@@ -35,51 +32,35 @@ func main() {
 	}
 }
 
-// run serves requests for the life of the process. It returns only if the
-// function cannot start, once Lambda knows why.
+// run serves requests for the life of the process. It returns only if the function cannot start.
 func run(ctx context.Context, getenv func(string) string, logger *slog.Logger) error {
-	api := getenv("AWS_LAMBDA_RUNTIME_API")
-	if api == "" {
-		return errors.New("it runs in AWS Lambda only, or by make run")
-	}
-	e, err := initialize(ctx, getenv, logger)
-	if err != nil {
-		report := runtimeapi.ReportInitError(ctx, api, "Configuration.Invalid", err)
-		return errors.Join(err, report)
-	}
-	lambda.StartWithOptions(e, lambda.WithContext(ctx))
-	return nil
-}
-
-func initialize(ctx context.Context, getenv func(string) string, logger *slog.Logger) (*endpoint.Endpoint, error) {
 	c, err := config.FromEnv(getenv)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	aws, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(apikey.NewHTTPClient()))
 	if err != nil {
-		return nil, fmt.Errorf("the AWS configuration: %w", err)
+		return fmt.Errorf("loading the AWS configuration: %w", err)
 	}
+	keys := &apikey.Store{Secrets: secretsmanager.NewFromConfig(aws), SecretID: c.SecretID}
 	sessions := incode.New(c.IncodeBaseURL)
-	keys := apikey.NewStore(secretsmanager.NewFromConfig(aws), c.SecretID)
-	prepare(ctx, keys, sessions, logger)
-	return endpoint.New(c, keys, sessions, logger), nil
-}
 
-// prepare does at once, in the time that Lambda gives to a cold start at full
-// speed, what the first request would do in turn. Both parts end within three
-// seconds of their own accord, and what fails here the first request tries again.
-func prepare(ctx context.Context, keys *apikey.Store, sessions *incode.Client, logger *slog.Logger) {
+	// Lambda runs a cold start at full speed, so do now what the first request would otherwise wait for. Both parts end
+	// within 3 seconds. The first request tries again what fails here.
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, err := keys.Get(ctx); err != nil {
-			logger.Warn("the API key is not loaded yet", "error", err.Error())
+	warn := func(task string, err error) {
+		if err != nil {
+			logger.Warn("the first request has to "+task, "error", err.Error())
 		}
-	})
+	}
 	wg.Go(func() {
-		if err := sessions.Connect(ctx); err != nil {
-			logger.Warn("Incode is not connected yet", "error", err.Error())
-		}
+		_, err := keys.Get(ctx, apikey.Key{})
+		warn("load the API key", err)
 	})
+	wg.Go(func() { warn("connect to Incode", sessions.Connect(ctx)) })
 	wg.Wait()
+
+	handler := &endpoint.Endpoint{Config: c, Keys: keys, Sessions: sessions, Log: logger}
+	lambda.StartWithOptions(handler, lambda.WithContext(ctx))
+	return nil
 }

@@ -1,8 +1,9 @@
-// Package apikey keeps Incode's API key, which lives in AWS Secrets Manager.
+// Package apikey loads Incode's API key from AWS Secrets Manager and keeps it in memory.
 package apikey
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,230 +13,135 @@ import (
 	"unique"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"golang.org/x/sync/singleflight"
 
-	"omnistart/internal/strictjson"
+	"omnistart/internal/problem"
 )
 
 const (
-	// LoadTimeout bounds one load of the secret, the SDK's retries included.
-	// Left alone, the SDK waits for a mute endpoint for half a minute.
-	LoadTimeout = 3 * time.Second
+	// loadTimeout bounds one load of the secret with the SDK's retries. Without it, the SDK waits half a minute for a
+	// Secrets Manager that does not answer.
+	loadTimeout = 3 * time.Second
 
-	// coolDown is the least time between two loads that find the same version:
-	// a key that Incode refuses must not turn every request into a call to
-	// Secrets Manager. It is also the longest that a rotation can go unseen, if a
-	// refusal with another reason came just before: so the old key should outlive
-	// the new one's arrival by this and a load.
+	// coolDown is the minimum time between two loads that find the same key. Without it, a key that Incode refuses would
+	// turn every request into a call to Secrets Manager.
 	coolDown = 10 * time.Second
-
-	// maxLength is far above any key of Incode's that we know of, and small enough
-	// for a header.
-	maxLength = 1024
 )
 
-var (
-	// ErrUnavailable means that the secret may be readable later: Secrets
-	// Manager was slow, throttled, out of order or out of reach.
-	ErrUnavailable = errors.New("the secret is unavailable")
-	// ErrMisconfigured means that the secret is missing, forbidden or unusable
-	// until somebody changes it or the permissions on it.
-	ErrMisconfigured = errors.New("the secret is misconfigured")
-)
-
-// Key is one version of the API key. The zero value is no key. Printing,
-// logging or marshalling a Key, or what holds one, shows none of it.
+// Key is one version of the API key. The zero value is no key. Printing, logging or marshalling a Key, or a value that
+// contains one, does not show it.
 type Key struct {
-	// A handle, since fmt follows no pointer to a string, and keys stay comparable.
-	// A Format method would not do: fmt asks none of an unexported field, such as
-	// Store's.
+	// A handle, because fmt does not follow its pointer, and because keys stay comparable. A Format method was rejected:
+	// fmt does not call it for an unexported field, such as the one of Store.
 	value   unique.Handle[string]
 	version string
 }
 
-// NewKey makes a key of a value and the ID of the secret's version that holds it.
+// NewKey returns the key with this value, which the given version of the secret contains.
 func NewKey(value, version string) Key { return Key{unique.Make(value), version} }
 
-// Reveal returns the key itself, for the header that carries it and nothing
-// else. It panics if there is none.
+// Reveal returns the value, for the x-api-key header and nothing else. It panics if there is no key.
 func (k Key) Reveal() string { return k.value.Value() }
 
-// Version returns the ID of the secret's version.
-func (k Key) Version() string { return k.version }
-
-// A SecretGetter reads a secret. [*secretsmanager.Client] is one.
-type SecretGetter interface {
-	GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error)
-}
-
-// Store holds the key for the life of the process. It loads the key on first
-// use and again when told that Incode refused it; there is no expiry, since
-// only Incode knows when a key stops working. Use [NewStore]. A Store is safe
-// for concurrent use.
+// Store keeps the key for the life of the process. It is safe for concurrent use.
 type Store struct {
-	secrets  SecretGetter
-	secretID string
-	now      func() time.Time
+	// Secrets and SecretID name the secret. They must be set before the first call of Get, and not change afterwards.
+	Secrets  *secretsmanager.Client
+	SecretID string // a name or an ARN
 
-	mu      sync.Mutex // guards what follows, and is not held during a load
-	key     Key
-	loading *load // nil when no load is under way
-	// When a reload last found the same version. Round(0) drops the monotonic
-	// reading, which stands still while Lambda freezes the process.
-	unchanged time.Time
+	loads     singleflight.Group
+	mu        sync.Mutex // guards the fields below
+	key       Key
+	unchanged time.Time // when a load last found the key that the store already had
 }
 
-// load is one call to Secrets Manager that any number of requests wait for.
-type load struct {
-	done chan struct{} // closed once key and err are set
-	key  Key
-	err  error
-}
-
-// NewStore returns a store for the secret with this name or ARN. It does not
-// load it.
-func NewStore(secrets SecretGetter, secretID string) *Store {
-	return &Store{secrets: secrets, secretID: secretID, now: time.Now}
-}
-
-// Get returns the key. Requests that come while it is being loaded share one
-// call, and its error; the request after a failed load tries again. The error
-// wraps [ErrUnavailable] or [ErrMisconfigured].
-func (s *Store) Get(ctx context.Context) (Key, error) {
+// Get returns the key. refused is the key that Incode has refused, or the zero Key: Get then loads the secret again,
+// unless the store already has another key or has found the same one within the last 10 seconds. The result equals
+// refused when the secret has no newer version. Concurrent requests share one load and its error; the next request
+// after a failed load tries again. The error is [problem.SecretUnavailable] or [problem.ServiceMisconfigured].
+func (s *Store) Get(ctx context.Context, refused Key) (Key, error) {
 	s.mu.Lock()
-	if s.key != (Key{}) {
-		defer s.mu.Unlock()
-		return s.key, nil
-	}
-	l := s.join(ctx)
+	key, age := s.key, time.Since(s.unchanged) // the age is negative when the clock was set back
 	s.mu.Unlock()
-	return l.wait(ctx)
-}
-
-// Refresh returns the key to use after Incode refused the given one. It is the
-// same key when the secret has no newer version, or when that was found out
-// within the cool-down. Requests share one load as they do in [Store.Get].
-func (s *Store) Refresh(ctx context.Context, refused Key) (Key, error) {
-	s.mu.Lock()
-	if s.key.version != refused.version {
-		defer s.mu.Unlock()
-		return s.key, nil // another request has refreshed it already
+	if key != (Key{}) && (key != refused || 0 <= age && age < coolDown) {
+		return key, nil
 	}
-	if age := s.now().Sub(s.unchanged); 0 <= age && age < coolDown {
-		defer s.mu.Unlock()
-		return s.key, nil
-	}
-	l := s.join(ctx)
-	s.mu.Unlock()
-	return l.wait(ctx)
-}
-
-// join returns the load under way, or begins one. The caller holds s.mu.
-func (s *Store) join(ctx context.Context) *load {
-	if s.loading == nil {
-		s.loading = &load{done: make(chan struct{})}
-		// The load serves every request that joins, so the end of the first one
-		// must not end it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), LoadTimeout)
-		go func(l *load) {
-			defer cancel()
-			l.key, l.err = s.fetch(ctx)
-
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			defer close(l.done)
-			s.loading = nil
-			if l.err != nil {
-				return
-			}
-			if l.key.version == s.key.version {
-				s.unchanged = s.now().Round(0)
-			}
-			s.key = l.key
-		}(s.loading)
-	}
-	return s.loading
-}
-
-func (l *load) wait(ctx context.Context) (Key, error) {
+	// The load serves every request that waits for it, so it must not end with the first one.
+	load := s.loads.DoChan("", func() (any, error) { return s.load(context.WithoutCancel(ctx)) })
 	select {
-	case <-l.done:
-		return l.key, l.err
+	case result := <-load:
+		return result.Val.(Key), result.Err
 	case <-ctx.Done():
-		return Key{}, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+		return Key{}, fmt.Errorf("%w: %w", problem.SecretUnavailable, context.Cause(ctx))
 	}
 }
 
-// fetch reads the version that is AWSCURRENT, which is the one that Secrets
-// Manager returns when it is asked for none by name.
-func (s *Store) fetch(ctx context.Context) (Key, error) {
-	out, err := s.secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.secretID})
+// load reads the version with the label AWSCURRENT, which Secrets Manager returns unless asked for another.
+func (s *Store) load(ctx context.Context) (Key, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	out, err := s.Secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.SecretID})
 	if err != nil {
-		return Key{}, fmt.Errorf("%w: %w", kind(err), err)
+		return Key{}, fmt.Errorf("%w: %w", problemOf(err), err)
 	}
 	if out.SecretString == nil || out.VersionId == nil {
-		return Key{}, fmt.Errorf("%w: it holds binary data, not text", ErrMisconfigured)
+		return Key{}, fmt.Errorf("%w: the secret contains binary data, not text", problem.ServiceMisconfigured)
 	}
 	value, err := parse(*out.SecretString)
 	if err != nil {
-		return Key{}, fmt.Errorf("%w: %w", ErrMisconfigured, err)
+		return Key{}, fmt.Errorf("%w: %w", problem.ServiceMisconfigured, err)
 	}
-	return NewKey(value, *out.VersionId), nil
+	key := NewKey(value, *out.VersionId)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if key == s.key {
+		s.unchanged = time.Now().Round(0) // wall clock: the monotonic clock stops while Lambda freezes the process
+	}
+	s.key = key
+	return key, nil
 }
 
-// permanent lists the error codes of GetSecretValue, its own and those common
-// to all AWS APIs, that no repetition cures. Any other code counts as passing,
-// as does an error that is no answer at all.
+// permanent holds the error codes of GetSecretValue, its own and those common to all AWS APIs, that a retry does not
+// change. Any other error counts as temporary.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 var permanent = []string{
-	"AccessDenied",
-	"AccessDeniedException",
-	"DecryptionFailure",
-	"IncompleteSignature",
-	"InvalidClientTokenId",
-	"InvalidParameterException",
-	"InvalidRequestException", // the secret is marked for deletion
-	"InvalidSignatureException",
-	"NotAuthorized",
-	"OptInRequired",
-	"ResourceNotFoundException", // no such secret, or one without a value
-	"UnrecognizedClientException",
-	"ValidationError",
-	"ValidationException",
+	"ResourceNotFoundException", // the secret does not exist, or has no value
+	"InvalidRequestException",   // the secret is scheduled for deletion
+	"AccessDenied", "AccessDeniedException", "DecryptionFailure", "NotAuthorized", "OptInRequired",
+	"IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException", "UnrecognizedClientException",
+	"InvalidParameterException", "ValidationError", "ValidationException",
 }
 
-func kind(err error) error {
-	var api interface{ ErrorCode() string } // smithy.APIError, without its module
+func problemOf(err error) *problem.Problem {
+	var api interface{ ErrorCode() string } // smithy.APIError, without a dependency on its module
 	if errors.As(err, &api) && slices.Contains(permanent, api.ErrorCode()) {
-		return ErrMisconfigured
+		return problem.ServiceMisconfigured
 	}
-	return ErrUnavailable
+	return problem.SecretUnavailable
 }
 
-// parse takes the key out of the secret's text: the key itself, or a JSON
-// object with a string apiKey, which is what the console's key/value form
-// writes. Its errors hold nothing of the text.
+// parse returns the key in the text of the secret: the text itself, or the string apiKey of a JSON object, which is
+// what the key/value form of the AWS console writes. Its errors quote nothing of the text.
 func parse(text string) (string, error) {
 	key := strings.TrimSpace(text)
-	// No key begins like JSON; a quoted string or an array is a slip of whoever
-	// stored it.
-	if strings.HasPrefix(key, "{") || strings.HasPrefix(key, "[") || strings.HasPrefix(key, `"`) {
-		object, err := strictjson.Object([]byte(key))
-		if err != nil {
-			return "", fmt.Errorf("it begins like JSON: %w", err)
-		}
+	// No key of Incode starts like JSON, so a quoted string or an array is a mistake.
+	if strings.IndexAny(key, `{["`) == 0 {
+		var object map[string]any
+		_ = json.Unmarshal([]byte(key), &object) // leaves the map nil unless the text is a JSON object
 		value, ok := object["apiKey"].(string)
 		if !ok {
-			return "", errors.New("the JSON object has no string apiKey")
+			return "", errors.New("the secret starts like JSON, but is not one JSON object with a string apiKey")
 		}
 		key = strings.TrimSpace(value)
 	}
 	switch {
 	case key == "":
 		return "", errors.New("the key is empty")
-	case len(key) > maxLength:
+	case len(key) > 1024: // far above the keys of Incode that we know of, and short enough for a header
 		return "", errors.New("the key is too long")
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", errors.New("the key holds characters other than visible ASCII")
+		return "", errors.New("the key contains characters other than visible ASCII")
 	}
 	return key, nil
 }

@@ -2,10 +2,14 @@ package apikey
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,334 +17,298 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"omnistart/internal/problem"
 	"omnistart/internal/tooling/leaktest"
 	"omnistart/internal/tooling/secretsmanagertest"
 )
 
 const (
-	name   = "incode/api-key"
-	canary = "canary-0123456789abcdef"
+	secretID = "incode/api-key"
+	canary   = "canary-0123456789abcdef"
 )
 
-// standIn serves the Secrets Manager stand-in and returns a store that reads
-// it through the real SDK client, with a clock that the test moves.
-func standIn(t *testing.T) (*secretsmanagertest.Server, *Store, *clock) {
+// newStore returns a store that reads the stand-in for Secrets Manager through the SDK. It needs no socket, so it works
+// with the clock of package synctest.
+func newStore(changes ...func(*secretsmanager.Options)) (*secretsmanagertest.Server, *Store) {
+	server := secretsmanagertest.New()
+	inProcess := func(r *http.Request) (response *http.Response, err error) {
+		defer func() {
+			if reason := recover(); reason != nil { // the stand-in closes the connection
+				err = fmt.Errorf("%v: %w", reason, r.Context().Err())
+			}
+		}()
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, r)
+		return w.Result(), nil
+	}
+	options := secretsmanager.Options{
+		Region:      "eu-west-1",
+		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
+		HTTPClient:  smithyhttp.ClientDoFunc(inProcess),
+		Retryer:     aws.NopRetryer{},
+	}
+	for _, change := range changes {
+		change(&options)
+	}
+	return server, &Store{Secrets: secretsmanager.New(options), SecretID: secretID}
+}
+
+// get returns the key. It fails the test without one, and if the store has made another number of requests in all.
+func get(t *testing.T, server *secretsmanagertest.Server, store *Store, refused Key, requests int) Key {
 	t.Helper()
-	s := secretsmanagertest.New()
-	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
-	client := secretsmanager.New(secretsmanager.Options{
-		Region:       "eu-west-1",
-		BaseEndpoint: aws.String(server.URL),
-		Credentials:  credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
-		Retryer:      aws.NopRetryer{},
-	})
-	store, c := NewStore(client, name), &clock{now: time.Now()}
-	store.now = c.Now
-	return s, store, c
-}
-
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
-func get(t *testing.T, s *Store) Key {
-	t.Helper()
-	k, err := s.Get(t.Context())
+	key, err := store.Get(t.Context(), refused)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k
-}
-
-func refresh(t *testing.T, s *Store, refused Key) Key {
-	t.Helper()
-	k, err := s.Refresh(t.Context(), refused)
-	if err != nil {
-		t.Fatal(err)
+	if n := server.Requests(); n != requests {
+		t.Errorf("%d requests, want %d", n, requests)
 	}
-	return k
+	return key
 }
 
-func TestKeyIsKeptForLife(t *testing.T) {
-	secrets, store, clock := standIn(t)
-	version := secrets.Put(name, canary)
-	for range 3 {
-		if k := get(t, store); k.Reveal() != canary || k.Version() != version {
-			t.Errorf("got %q, %q", k.Reveal(), k.Version())
+func TestKeyIsKeptForTheLifeOfTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, store := newStore()
+		version := server.Put(secretID, canary)
+		for _, refused := range []Key{NewKey("another", "v0"), {}, {}} {
+			if key := get(t, server, store, refused, 1); key != NewKey(canary, version) {
+				t.Errorf("got %q", key.Reveal())
+			}
+			time.Sleep(365 * 24 * time.Hour)
 		}
-		clock.advance(365 * 24 * time.Hour)
-	}
-	if n := secrets.Requests(); n != 1 {
-		t.Errorf("%d requests, want 1", n)
+	})
+}
+
+func TestConcurrentRequestsShareOneLoadAndItsError(t *testing.T) {
+	for _, want := range []error{nil, problem.SecretUnavailable} {
+		synctest.Test(t, func(t *testing.T) {
+			server, store := newStore()
+			server.Put(secretID, canary)
+			if want != nil {
+				server.Fail("ThrottlingException", 400)
+			}
+			release := server.Hold()
+			for range 50 {
+				go func() {
+					key, err := store.Get(t.Context(), Key{})
+					if !errors.Is(err, want) || err == nil && key.Reveal() != canary {
+						t.Errorf("got %v, want %v", err, want)
+					}
+				}()
+			}
+			synctest.Wait() // until all wait for the load
+			release()
+			synctest.Wait()
+			if n := server.Requests(); n != 1 {
+				t.Errorf("%d requests, want 1", n)
+			}
+			server.Recover()
+			if want != nil { // the next request tries again
+				get(t, server, store, Key{}, 2)
+			}
+		})
 	}
 }
 
-// getter is a Secrets Manager that answers when the test lets it. It stands in
-// for the real client where the order of goroutines matters: synctest knows when
-// all of them wait, which it cannot know of a network.
-type getter func() (*secretsmanager.GetSecretValueOutput, error)
-
-func (g getter) GetSecretValue(context.Context, *secretsmanager.GetSecretValueInput, ...func(*secretsmanager.Options)) (*secretsmanager.GetSecretValueOutput, error) {
-	return g()
+func TestRefusedKeyIsReplacedByANewerVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, store := newStore()
+		server.Put(secretID, "first")
+		first := get(t, server, store, Key{}, 1)
+		if key := get(t, server, store, first, 2); key != first {
+			t.Errorf("without a newer version: %q", key.Reveal())
+		}
+		server.Put(secretID, "second")
+		for _, wait := range []time.Duration{0, 10*time.Second - 1} {
+			time.Sleep(wait)
+			if key := get(t, server, store, first, 2); key != first {
+				t.Errorf("within the cool-down: %q", key.Reveal())
+			}
+		}
+		time.Sleep(time.Nanosecond)
+		second := get(t, server, store, first, 3)
+		if second.Reveal() != "second" {
+			t.Errorf("after the cool-down: %q", second.Reveal())
+		}
+		if key := get(t, server, store, first, 3); key != second {
+			t.Errorf("another request with the first key: %q", key.Reveal())
+		}
+		server.Put(secretID, "third") // the load that found the second key began no cool-down
+		if key := get(t, server, store, second, 4); key.Reveal() != "third" {
+			t.Errorf("the next rotation: %q", key.Reveal())
+		}
+		if key := get(t, server, store, Key{}, 4); key.Reveal() != "third" {
+			t.Errorf("without a refused key: %q", key.Reveal())
+		}
+	})
 }
 
-func TestManyAtOnceMakeOneCall(t *testing.T) {
-	failed := errors.New("failed")
-	tests := []struct {
-		name string
-		do   func(context.Context, *Store) (Key, error)
-		err  error
-	}{
-		{"first load", func(ctx context.Context, s *Store) (Key, error) { return s.Get(ctx) }, nil},
-		{"first load fails", func(ctx context.Context, s *Store) (Key, error) { return s.Get(ctx) }, failed},
-		{"refused key", func(ctx context.Context, s *Store) (Key, error) { return s.Refresh(ctx, Key{}) }, nil},
-		{"refused key, load fails", func(ctx context.Context, s *Store) (Key, error) { return s.Refresh(ctx, Key{}) }, failed},
+// TestCoolDownIsMeasuredByTheWallClock, because the monotonic clock stops while Lambda freezes the process.
+func TestCoolDownIsMeasuredByTheWallClock(t *testing.T) {
+	server, store := newStore()
+	server.Put(secretID, "first")
+	first := get(t, server, store, get(t, server, store, Key{}, 1), 2)
+	if store.unchanged.IsZero() || strings.Contains(store.unchanged.String(), " m=") {
+		t.Errorf("%v has a monotonic reading", store.unchanged)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	server.Put(secretID, "second")
+	store.unchanged = store.unchanged.Add(time.Hour) // the clock is set back
+	if key := get(t, server, store, first, 3); key.Reveal() != "second" {
+		t.Errorf("after the clock was set back: %q", key.Reveal())
+	}
+}
+
+func TestFailedLoadKeepsTheKeyAndBeginsNoCoolDown(t *testing.T) {
+	server, store := newStore()
+	server.Put(secretID, "first")
+	first := get(t, server, store, Key{}, 1)
+	server.Fail("InternalServiceError", 500)
+	if key, err := store.Get(t.Context(), first); key != (Key{}) || !errors.Is(err, problem.SecretUnavailable) {
+		t.Errorf("got %v, %v", key, err)
+	}
+	if key := get(t, server, store, Key{}, 2); key != first {
+		t.Errorf("got %q", key.Reveal())
+	}
+	server.Recover()
+	server.Put(secretID, "second")
+	if key := get(t, server, store, first, 3); key.Reveal() != "second" {
+		t.Errorf("got %q", key.Reveal())
+	}
+}
+
+func TestLoadContinuesWhenTheFirstRequestEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, store := newStore()
+		server.Put(secretID, canary)
+		release := server.Hold()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := store.Get(ctx, Key{})
+		if !errors.Is(err, problem.SecretUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		time.AfterFunc(time.Second, release)
+		if key := get(t, server, store, Key{}, 1); key.Reveal() != canary {
+			t.Errorf("got %q", key.Reveal())
+		}
+	})
+}
+
+func TestLoadEndsAfterThreeSeconds(t *testing.T) {
+	for name, begin := range map[string]func(*secretsmanagertest.Server){
+		"no response": func(server *secretsmanagertest.Server) { server.Hold() },
+		"retries":     func(server *secretsmanagertest.Server) { server.Fail("ThrottlingException", 400) },
+	} {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				calls, open := 0, make(chan struct{})
-				store := NewStore(getter(func() (*secretsmanager.GetSecretValueOutput, error) {
-					calls++
-					<-open
-					return &secretsmanager.GetSecretValueOutput{SecretString: aws.String(canary), VersionId: aws.String("v1")}, tt.err
-				}), name)
-				for range 50 {
-					go func() {
-						if k, err := tt.do(t.Context(), store); !errors.Is(err, tt.err) || err == nil && k.Reveal() != canary {
-							t.Errorf("got %v, %v", k, err)
-						}
-					}()
-				}
-				synctest.Wait() // all fifty wait for the one call
-				close(open)
-				synctest.Wait()
-				if calls != 1 {
-					t.Errorf("%d calls, want 1", calls)
+				server, store := newStore(func(o *secretsmanager.Options) { o.Retryer, o.RetryMaxAttempts = nil, 100 })
+				begin(server)
+				start := time.Now()
+				_, err := store.Get(t.Context(), Key{})
+				if waited := time.Since(start); !errors.Is(err, problem.SecretUnavailable) || waited != 3*time.Second {
+					t.Errorf("got %v after %v", err, waited)
 				}
 			})
 		})
 	}
 }
 
-func TestFailedLoadIsTriedAgainByTheNextRequest(t *testing.T) {
-	secrets, store, _ := standIn(t)
-	secrets.Put(name, canary)
-	secrets.Fail("ThrottlingException", 400)
-	if _, err := store.Get(t.Context()); !errors.Is(err, ErrUnavailable) {
-		t.Fatalf("got %v", err)
+func TestErrorCodeDeterminesTheProblem(t *testing.T) {
+	for want, codes := range map[*problem.Problem][]string{
+		problem.ServiceMisconfigured: {
+			"AccessDenied", "AccessDeniedException", "DecryptionFailure", "IncompleteSignature", "InvalidClientTokenId",
+			"InvalidParameterException", "InvalidRequestException", "InvalidSignatureException", "NotAuthorized",
+			"OptInRequired", "ResourceNotFoundException", "UnrecognizedClientException", "ValidationError",
+			"ValidationException",
+		},
+		problem.SecretUnavailable: {
+			"ThrottlingException", "InternalServiceError", "ServiceUnavailable", "Unknown",
+			"ExpiredTokenException", // Lambda renews the credentials
+		},
+	} {
+		for _, code := range codes {
+			server, store := newStore()
+			server.Put(secretID, canary)
+			server.Fail(code, 400)
+			if _, err := store.Get(t.Context(), Key{}); !errors.Is(err, want) || !strings.Contains(err.Error(), code) {
+				t.Errorf("%s: got %v", code, err)
+			}
+		}
 	}
-	secrets.Recover()
-	if k := get(t, store); k.Reveal() != canary {
-		t.Errorf("got %q", k.Reveal())
-	}
+	t.Run("no response", func(t *testing.T) {
+		_, store := newStore(func(o *secretsmanager.Options) {
+			o.HTTPClient = smithyhttp.ClientDoFunc(func(*http.Request) (*http.Response, error) { return nil, io.EOF })
+		})
+		if _, err := store.Get(t.Context(), Key{}); !errors.Is(err, problem.SecretUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
-func TestRotation(t *testing.T) {
-	secrets, store, clock := standIn(t)
-	secrets.Put(name, "first")
-	first := get(t, store)
-
-	if k := refresh(t, store, first); k != first {
-		t.Errorf("nothing has changed, but the key has: %v", k.Version())
-	}
-	if k := refresh(t, store, first); k != first || secrets.Requests() != 2 {
-		t.Errorf("at the same instant: version %s after %d requests, want the first after 2", k.Version(), secrets.Requests())
-	}
-	secrets.Put(name, "second")
-	clock.advance(10*time.Second - time.Nanosecond)
-	if k := refresh(t, store, first); k != first || secrets.Requests() != 2 {
-		t.Errorf("within the cool-down: version %s after %d requests, want the first after 2", k.Version(), secrets.Requests())
-	}
-	clock.advance(time.Nanosecond)
-	second := refresh(t, store, first)
-	if second.Reveal() != "second" || secrets.Requests() != 3 {
-		t.Errorf("after the cool-down: %q after %d requests, want the second after 3", second.Reveal(), secrets.Requests())
-	}
-	// A request that still carried the first key needs no load of its own.
-	if k := refresh(t, store, first); k != second || secrets.Requests() != 3 {
-		t.Errorf("late refusal: %q after %d requests", k.Reveal(), secrets.Requests())
-	}
-	// A change begins no cool-down: the next one is seen at once.
-	secrets.Put(name, "third")
-	if k := refresh(t, store, second); k.Reveal() != "third" {
-		t.Errorf("second rotation: %q", k.Reveal())
-	}
-	if k := get(t, store); k.Reveal() != "third" {
-		t.Errorf("Get after the rotations: %q", k.Reveal())
-	}
-}
-
-func TestClockThatWentBackEndsTheCoolDown(t *testing.T) {
-	secrets, store, clock := standIn(t)
-	secrets.Put(name, "first")
-	first := refresh(t, store, get(t, store))
-	secrets.Put(name, "second")
-	clock.advance(-time.Hour)
-	if k := refresh(t, store, first); k.Reveal() != "second" {
-		t.Errorf("got %q", k.Reveal())
-	}
-}
-
-// TestCoolDownIsTimedByTheWallClock looks for a monotonic reading, which stands
-// still while Lambda has the process frozen.
-func TestCoolDownIsTimedByTheWallClock(t *testing.T) {
-	secrets, store, _ := standIn(t)
-	secrets.Put(name, canary)
-	if refresh(t, store, get(t, store)); store.unchanged.IsZero() || strings.Contains(store.unchanged.String(), " m=") {
-		t.Errorf("%v has a monotonic reading", store.unchanged)
-	}
-}
-
-func TestFailedRefreshKeepsTheKey(t *testing.T) {
-	secrets, store, _ := standIn(t)
-	secrets.Put(name, "first")
-	first := get(t, store)
-	secrets.Fail("InternalServiceError", 500)
-	if _, err := store.Refresh(t.Context(), first); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v", err)
-	}
-	if k := get(t, store); k != first {
-		t.Errorf("the key is gone: %v", k.Version())
-	}
-	// No cool-down after a failure.
-	secrets.Recover()
-	secrets.Put(name, "second")
-	if k := refresh(t, store, first); k.Reveal() != "second" {
-		t.Errorf("got %q", k.Reveal())
-	}
-}
-
-func TestOneRequestEndsAndTheLoadGoesOn(t *testing.T) {
-	secrets, store, _ := standIn(t)
-	secrets.Put(name, canary)
-	release := secrets.Hold()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := store.Get(ctx); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) || err.Error() != "the secret is unavailable: context canceled" {
-		t.Errorf("got %v", err)
-	}
-	release()
-	if k := get(t, store); k.Reveal() != canary || secrets.Requests() > 1 {
-		t.Errorf("got %q after %d requests", k.Reveal(), secrets.Requests())
-	}
-}
-
-func TestFaultsOfSecretsManager(t *testing.T) {
-	tests := []struct {
-		code   string
-		status int
-		want   error
+func TestSecretWithoutAKeyIsAMisconfiguration(t *testing.T) {
+	for name, tt := range map[string]struct {
+		put   func(*secretsmanagertest.Server)
+		cause string
 	}{
-		{"ResourceNotFoundException", 400, ErrMisconfigured},
-		{"AccessDeniedException", 400, ErrMisconfigured},
-		{"DecryptionFailure", 400, ErrMisconfigured},
-		{"InvalidRequestException", 400, ErrMisconfigured}, // marked for deletion
-		{"UnrecognizedClientException", 400, ErrMisconfigured},
-		{"ThrottlingException", 400, ErrUnavailable},
-		{"InternalServiceError", 500, ErrUnavailable},
-		{"ServiceUnavailable", 503, ErrUnavailable},
-		{"ExpiredTokenException", 400, ErrUnavailable}, // Lambda replaces the credentials
-	}
-	for _, tt := range tests {
-		t.Run(tt.code, func(t *testing.T) {
-			secrets, store, _ := standIn(t)
-			secrets.Put(name, canary)
-			secrets.Fail(tt.code, tt.status)
-			if _, err := store.Get(t.Context()); !errors.Is(err, tt.want) {
-				t.Errorf("got %v, want %v", err, tt.want)
+		"no value yet": {func(s *secretsmanagertest.Server) { s.Create(secretID) }, "ResourceNotFoundException"},
+		"binary": {func(s *secretsmanagertest.Server) { s.PutBinary(secretID, []byte(canary)) },
+			"the secret contains binary data, not text"},
+		"no key": {func(s *secretsmanagertest.Server) { s.Put(secretID, canary+" "+canary) },
+			"the key contains characters other than visible ASCII"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, store := newStore()
+			tt.put(server)
+			_, err := store.Get(t.Context(), Key{})
+			if !errors.Is(err, problem.ServiceMisconfigured) || !strings.Contains(err.Error(), tt.cause) {
+				t.Errorf("got %v, want %s", err, tt.cause)
+			}
+			if strings.Contains(err.Error(), canary) {
+				t.Errorf("the error quotes the secret: %v", err)
 			}
 		})
 	}
-	t.Run("created by the stack, value not yet set", func(t *testing.T) {
-		secrets, store, _ := standIn(t)
-		secrets.Create(name)
-		if _, err := store.Get(t.Context()); !errors.Is(err, ErrMisconfigured) {
-			t.Errorf("got %v", err)
-		}
-	})
-	t.Run("text that is no key", func(t *testing.T) {
-		for text, want := range map[string]string{
-			"a b": "the secret is misconfigured: the key holds characters other than visible ASCII",
-			"{":   "the secret is misconfigured: it begins like JSON: not one JSON object and nothing else",
-			"{}":  "the secret is misconfigured: the JSON object has no string apiKey",
-		} {
-			secrets, store, _ := standIn(t)
-			secrets.Put(name, text)
-			if _, err := store.Get(t.Context()); !errors.Is(err, ErrMisconfigured) || err.Error() != want {
-				t.Errorf("%q: got %v", text, err)
-			}
-		}
-	})
-	t.Run("binary", func(t *testing.T) {
-		secrets, store, _ := standIn(t)
-		secrets.PutBinary(name, []byte(canary))
-		if _, err := store.Get(t.Context()); !errors.Is(err, ErrMisconfigured) {
-			t.Errorf("got %v", err)
-		}
-	})
-	t.Run("out of reach", func(t *testing.T) {
-		store := NewStore(secretsmanager.New(secretsmanager.Options{
-			Region:       "eu-west-1",
-			BaseEndpoint: aws.String("http://127.0.0.1:1"),
-			Credentials:  credentials.NewStaticCredentialsProvider("AKID", "secret", ""),
-			Retryer:      aws.NopRetryer{},
-		}), name)
-		if _, err := store.Get(t.Context()); !errors.Is(err, ErrUnavailable) {
-			t.Errorf("got %v", err)
-		}
-	})
 }
 
 func TestParse(t *testing.T) {
-	tests := []struct {
-		name, text, want string // want "": refused
-	}{
-		{"the key itself", canary, canary},
-		{"a line feed from an editor", "\n " + canary + "\r\n", canary},
-		{"the console's key/value form", `{"apiKey":"` + canary + `"}`, canary},
-		{"white space in both places", " {\"apiKey\" : \" " + canary + "\\n\" , \"other\": 1}\n", canary},
-		{"first and last of visible ASCII", "!~", "!~"},
-		{"1024", strings.Repeat("a", 1024), strings.Repeat("a", 1024)},
-		{"1025", strings.Repeat("a", 1025), ""},
-		{"empty", "", ""},
-		{"white space only", " \n", ""},
-		{"empty object", "{}", ""},
-		{"key under another name", `{"api_key":"` + canary + `"}`, ""},
-		{"name in another case", `{"apikey":"` + canary + `"}`, ""},
-		{"number", `{"apiKey":1}`, ""},
-		{"empty string", `{"apiKey":""}`, ""},
-		{"broken JSON", `{"apiKey":"` + canary, ""},
-		{"two keys", `{"apiKey":"a","apiKey":"` + canary + `"}`, ""},
-		{"JSON string", `"` + canary + `"`, ""},
-		{"JSON array", `["` + canary + `"]`, ""},
-		{"line feed inside would split the header", "a\nb", ""},
-		{"space inside", "a b", ""},
-		{"beyond ASCII", "schlüssel", ""},
+	const (
+		empty, long = "the key is empty", "the key is too long"
+		invisible   = "the key contains characters other than visible ASCII"
+		noObject    = "the secret starts like JSON, but is not one JSON object with a string apiKey"
+	)
+	tests := []struct{ name, text, key, err string }{
+		{"key", canary, canary, ""},
+		{"white space around it", "\n " + canary + "\r\n", canary, ""},
+		{"first and last visible character", "!~", "!~", ""},
+		{"1024 bytes", strings.Repeat("a", 1024), strings.Repeat("a", 1024), ""},
+		{"1025 bytes", strings.Repeat("a", 1025), "", long},
+		{"empty", "", "", empty},
+		{"white space", " \n", "", empty},
+		{"line feed inside", "a\nb", "", invisible},
+		{"space inside", "a b", "", invisible},
+		{"DEL", "a\x7f", "", invisible},
+		{"not ASCII", "schlüssel", "", invisible},
+		{"key/value form of the console", `{"apiKey":"` + canary + `"}`, canary, ""},
+		{"white space in JSON", " {\"apiKey\" : \" " + canary + "\\n\" , \"other\": 1}\n", canary, ""},
+		{"two keys", `{"apiKey":"a","apiKey":"` + canary + `"}`, canary, ""},
+		{"empty key in JSON", `{"apiKey":""}`, "", empty},
+		{"line feed in JSON", `{"apiKey":"a\nb"}`, "", invisible},
+		{"no key", "{}", "", noObject},
+		{"another name", `{"api_key":"` + canary + `"}`, "", noObject},
+		{"name in another case", `{"apikey":"` + canary + `"}`, "", noObject},
+		{"number", `{"apiKey":1}`, "", noObject},
+		{"broken JSON", `{"apiKey":"` + canary, "", noObject},
+		{"two objects", `{"apiKey":"` + canary + `"}{}`, "", noObject},
+		{"string", `"` + canary + `"`, "", noObject},
+		{"array", `["` + canary + `"]`, "", noObject},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := parse(tt.text)
-			if got != tt.want || (err == nil) != (tt.want != "") {
-				t.Errorf("got %q, %v; want %q", got, err, tt.want)
-			}
-			if err != nil && strings.Contains(err.Error(), canary) {
-				t.Errorf("the error holds the key: %v", err)
+			key, err := parse(tt.text)
+			if key != tt.key || (err == nil) != (tt.err == "") || err != nil && err.Error() != tt.err {
+				t.Errorf("got %q, %v; want %q, %s", key, err, tt.key, tt.err)
 			}
 		})
 	}
@@ -350,8 +318,39 @@ func TestKeyIsNeverShown(t *testing.T) {
 	key := NewKey(canary, "v1")
 	for _, v := range []any{
 		key, &key, []Key{key}, struct{ K Key }{key}, struct{ k Key }{key}, map[string]any{"k": key}, map[Key]bool{key: true},
-		&Store{key: key, loading: &load{key: key}}, load{key: key}, &load{key: key},
+		&Store{key: key},
 	} {
 		leaktest.Check(t, v, canary)
 	}
+}
+
+// FuzzParse holds that every key is fit for a header and stands in the secret, and that no error quotes the secret.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{
+		canary, " a\n", "a b", "a\x7f", "a\u00a0", `{"apiKey":"x"}`, `{"apiKey":" x\n","n":1e999}`,
+		`{"apiKey":"a","apiKey":"b"}`, `{"apikey":"x"}`, `{"apiKey":1}`, `["x"]`, `"x"`, "",
+		strings.Repeat("k", 1024), strings.Repeat("k", 1025),
+	} {
+		f.Add(s)
+	}
+	fit := regexp.MustCompile(`^[!-~]+$`)
+	reason := regexp.MustCompile(`^the (key (is empty|is too long|contains characters other than visible ASCII)|` +
+		`secret starts like JSON, but is not one JSON object with a string apiKey)$`)
+	f.Fuzz(func(t *testing.T, text string) {
+		want := strings.TrimSpace(text)
+		if strings.HasPrefix(want, "{") || strings.HasPrefix(want, "[") || strings.HasPrefix(want, `"`) {
+			var members map[string]json.RawMessage
+			_ = json.Unmarshal([]byte(text), &members)
+			want = ""
+			_ = json.Unmarshal(members["apiKey"], &want)
+			want = strings.TrimSpace(want)
+		}
+		if len(want) > 1024 || !fit.MatchString(want) {
+			want = ""
+		}
+		key, err := parse(text)
+		if key != want || (err == nil) != (want != "") || err != nil && !reason.MatchString(err.Error()) {
+			t.Fatalf("%q: got %q, %v; want %q", text, key, err, want)
+		}
+	})
 }

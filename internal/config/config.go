@@ -5,164 +5,90 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
 )
 
-// Config holds the settings of one process. It is read once and never changes,
-// so it may be shared between goroutines. The zero value allows nothing.
+// Config holds the settings of one process. It never changes, so it may be shared between goroutines. The zero value
+// allows nothing.
 type Config struct {
-	// SecretID is the name or ARN of the Secrets Manager secret that holds
-	// Incode's API key.
+	// SecretID is the name or ARN of the Secrets Manager secret that holds Incode's API key.
 	SecretID string
 	// IncodeBaseURL is a scheme and a host, without a path or a trailing slash.
 	IncodeBaseURL *url.URL
-	// Configurations are the Incode flows that callers may start.
-	Configurations Allowlist
-	// RedirectHosts are the hosts, with a port where they have one, that a
-	// session may send its person back to. Lower case; empty refuses all.
+	// ConfigurationIDs are the Incode flows that callers may start. A lone "*" stands for every flow.
+	ConfigurationIDs map[string]bool
+	// RedirectHosts are the hosts, in lower case and with a port where they have one, that redirectionUrl may name.
+	// Without any, redirectionUrl is refused.
 	RedirectHosts map[string]bool
 	// CustomerIDClaim names the JWT claim that is the external customer ID.
 	CustomerIDClaim string
-	// RequireAuthorizer refuses every event that no authorizer of API Gateway has
-	// let in, as sam local, which has none, hands over. Such a caller may name any
-	// customer.
+	// RequireAuthorizer refuses every event without an authorizer context, such as those of sam local. The caller of
+	// such an event may name any customer.
 	RequireAuthorizer bool
-	// ReturnInterviewID hands the interview ID out beside the token.
+	// ReturnInterviewID adds the interview ID to the response.
 	ReturnInterviewID bool
-	// IncodeTimeout bounds one call to Incode. It is cut further to what the
-	// invocation's deadline leaves.
+	// IncodeTimeout bounds one call to Incode. The deadline of the invocation may shorten it.
 	IncodeTimeout time.Duration
 }
 
-// Allowlist is the set of configuration IDs that callers may use. The zero
-// value allows none.
-type Allowlist struct {
-	all bool
-	ids map[string]bool
-}
-
-// Allows reports whether a well-formed configuration ID may be used.
-func (l Allowlist) Allows(id string) bool { return l.all || l.ids[id] }
-
-// ConfigurationID matches Incode's flow and workflow IDs: every published
-// example is 24 lower-case hex digits.
+// ConfigurationID matches Incode's flow and workflow IDs: every published example is 24 lower-case hex digits.
 var ConfigurationID = regexp.MustCompile(`^[0-9a-f]{24}$`)
 
-var (
-	// Secrets Manager allows these characters in a name, and an ARN adds colons.
-	secretID = regexp.MustCompile(`^[A-Za-z0-9/_+=.@:-]+$`)
-	host     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
-)
-
-// The bounds of the time for one call to Incode. The least leaves room for a
-// handshake and a reply: less is a slip. The greatest is below the 30 seconds after
-// which an API Gateway HTTP API gives up on its integration.
-const (
-	minIncodeTimeout = time.Second
-	maxIncodeTimeout = 28 * time.Second
-)
-
-// FromEnv reads the environment through getenv, which has the signature of
-// [os.Getenv]. An empty variable counts as unset: AWS SAM hands over an
-// undefined optional parameter as "". The error joins every fault found and
-// quotes no value, since it is reported to the log; what stands beside it is of no
-// use.
+// FromEnv reads the settings through getenv, which has the signature of [os.Getenv]. An empty variable counts as
+// unset, because AWS SAM passes an optional parameter that is not set as "". The error joins every problem and quotes
+// no value, so it may be logged. Ignore the Config when the error is not nil.
 func FromEnv(getenv func(string) string) (Config, error) {
-	var faults []error
-	fault := func(name, format string, args ...any) {
-		faults = append(faults, fmt.Errorf(name+" "+format, args...))
+	var problems []error
+	refuse := func(name, rule string) { problems = append(problems, errors.New(name+" "+rule)) }
+	text := func(name, fallback, pattern, rule string) string {
+		value := cmp.Or(getenv(name), fallback)
+		if !regexp.MustCompile(pattern).MatchString(value) {
+			refuse(name, "must be "+rule)
+		}
+		return value
 	}
-
-	c := Config{
-		SecretID:        getenv("INCODE_API_KEY_SECRET_ID"),
-		RedirectHosts:   map[string]bool{},
-		CustomerIDClaim: cmp.Or(getenv("CUSTOMER_ID_CLAIM"), "sub"),
-		IncodeTimeout:   10 * time.Second,
-	}
-
-	if !secretID.MatchString(c.SecretID) {
-		fault("INCODE_API_KEY_SECRET_ID", "must be the name or the ARN of the secret that holds the API key")
-	}
-	var err error
-	if c.IncodeBaseURL, err = baseURL(getenv("INCODE_BASE_URL")); err != nil {
-		fault("INCODE_BASE_URL", "%w", err)
-	}
-
-	switch ids := list(getenv("ALLOWED_CONFIGURATION_IDS")); {
-	case len(ids) == 0:
-		fault("ALLOWED_CONFIGURATION_IDS", "must list the configuration IDs that callers may use, or be * to allow every one")
-	case len(ids) == 1 && ids[0] == "*":
-		c.Configurations.all = true
-	default:
-		c.Configurations.ids = map[string]bool{}
-		for i, id := range ids {
-			if !ConfigurationID.MatchString(id) {
-				fault("ALLOWED_CONFIGURATION_IDS", "entry %d must be 24 lower-case hex digits (or the list * alone)", i+1)
+	// list splits at commas. It ignores empty entries, and white space around an entry.
+	list := func(name, pattern, rule string) map[string]bool {
+		entries, valid := map[string]bool{}, regexp.MustCompile(pattern)
+		for i, entry := range strings.Split(getenv(name), ",") {
+			entry = strings.TrimSpace(entry)
+			if entry != "" && !valid.MatchString(entry) {
+				refuse(name, fmt.Sprintf("entry %d must be %s", i+1, rule))
 			}
-			c.Configurations.ids[id] = true
+			entries[entry] = true
 		}
+		delete(entries, "")
+		return entries
 	}
-
-	for i, h := range list(getenv("ALLOWED_REDIRECT_HOSTS")) {
-		h = strings.ToLower(h)
-		if !host.MatchString(h) {
-			fault("ALLOWED_REDIRECT_HOSTS", "entry %d must be a host name without scheme or path", i+1)
-		}
-		c.RedirectHosts[h] = true
+	c := Config{
+		// Secrets Manager allows these characters in a name, and an ARN adds colons.
+		SecretID: text("INCODE_API_KEY_SECRET_ID", "", `^[A-Za-z0-9/_+=.@:-]+$`,
+			"the name or the ARN of the secret with the API key"),
+		ConfigurationIDs: list("ALLOWED_CONFIGURATION_IDS", `^([0-9a-f]{24}|\*)$`, "24 lower-case hex digits, or *"),
+		RedirectHosts: list("ALLOWED_REDIRECT_HOSTS", `^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?$`,
+			"a host name in lower case, without scheme or path"),
+		CustomerIDClaim:   text("CUSTOMER_ID_CLAIM", "sub", `^\S(.*\S)?$`, "a name without white space around it"),
+		RequireAuthorizer: text("REQUIRE_AUTHORIZER", "false", `^(true|false)$`, "true or false") == "true",
+		ReturnInterviewID: text("RETURN_INTERVIEW_ID", "false", `^(true|false)$`, "true or false") == "true",
 	}
-
-	if strings.TrimSpace(c.CustomerIDClaim) != c.CustomerIDClaim {
-		fault("CUSTOMER_ID_CLAIM", "must not begin or end with white space")
+	if len(c.ConfigurationIDs) == 0 || c.ConfigurationIDs["*"] && len(c.ConfigurationIDs) > 1 {
+		refuse("ALLOWED_CONFIGURATION_IDS", "must list the configuration IDs that callers may use, or be a lone *")
 	}
+	// Plain HTTP would show the key to the network, so it is for stand-ins on the developer's machine only.
+	base := text("INCODE_BASE_URL", "", `^(https://[a-z0-9][a-z0-9.-]*|`+
+		`http://(localhost|127\.0\.0\.1|\[::1\]|host\.docker\.internal))(:[0-9]+)?$`,
+		"https:// and a host in lower case, without a path or a slash at the end (http:// for localhost only)")
+	c.IncodeBaseURL, _ = url.Parse(base) // cannot fail where the pattern matches
 
-	flag := func(name string) bool {
-		v := getenv(name)
-		if v != "" && v != "true" && v != "false" {
-			fault(name, "must be true or false")
-		}
-		return v == "true"
+	// Less than a second leaves no time for a handshake and a response. After 30 seconds, API Gateway gives up.
+	// https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
+	timeout, err := time.ParseDuration(cmp.Or(getenv("INCODE_TIMEOUT"), "10s"))
+	if err != nil || timeout < time.Second || timeout > 28*time.Second {
+		refuse("INCODE_TIMEOUT", "must be a duration from 1s to 28s, such as 10s")
 	}
-	c.RequireAuthorizer, c.ReturnInterviewID = flag("REQUIRE_AUTHORIZER"), flag("RETURN_INTERVIEW_ID")
-
-	if v := getenv("INCODE_TIMEOUT"); v != "" {
-		d, err := time.ParseDuration(v)
-		if err != nil || d < minIncodeTimeout || d > maxIncodeTimeout {
-			fault("INCODE_TIMEOUT", "must be a duration from %v to %v, such as 10s", minIncodeTimeout, maxIncodeTimeout)
-		}
-		c.IncodeTimeout = d
-	}
-
-	return c, errors.Join(faults...)
-}
-
-// list splits a comma-separated value; white space around an entry and a
-// trailing comma mean nothing.
-func list(v string) []string {
-	var entries []string
-	for e := range strings.SplitSeq(v, ",") {
-		if e = strings.TrimSpace(e); e != "" {
-			entries = append(entries, e)
-		}
-	}
-	return entries
-}
-
-func baseURL(v string) (*url.URL, error) {
-	u, err := url.Parse(v)
-	if err != nil || u.Hostname() == "" || v != u.Scheme+"://"+u.Host {
-		return nil, errors.New("must be a scheme and a host such as https://demo-api.incodesmile.com, without a path or a trailing slash")
-	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !local(u.Hostname())) {
-		return nil, errors.New("must be https; http is for a stand-in on loopback or host.docker.internal only")
-	}
-	return u, nil
-}
-
-func local(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || host == "host.docker.internal" || ip != nil && ip.IsLoopback()
+	c.IncodeTimeout = timeout
+	return c, errors.Join(problems...)
 }

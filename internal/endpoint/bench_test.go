@@ -2,80 +2,87 @@ package endpoint
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
-	"omnistart/internal/apikey"
 	"omnistart/internal/incode"
 )
 
-// fullBody uses every field of the contract.
-const fullBody = `{"configurationId":"` + flow + `","externalCustomerId":"customer-43","countryCode":"MX","language":"es-MX",` +
-	`"redirectionUrl":"https://app.example.com/done?x=1","customFields":{"plan":"gold","branch":"Coyoacán","campaign":"2026-11"}}`
+// fullBody has every field of the contract.
+const fullBody = `{"configurationId":"` + flow + `","externalCustomerId":"customer-43","countryCode":"MX",` +
+	`"language":"es-MX","redirectionUrl":"https://app.example.com/done?x=1",` +
+	`"customFields":{"plan":"gold","branch":"Coyoacán","campaign":"2026-11"}}`
 
-// payloads are captured events as API Gateway sends them, without white space:
-// of a caller with a JWT, and of a back end that fills in every field.
+// payloads returns captured events without white space, as API Gateway sends them: of a caller with a JWT, and of a
+// back end that sends every field.
 func payloads(b *testing.B) map[string][]byte {
 	b.Helper()
 	compact := map[string][]byte{}
-	for name, body := range map[string]string{"jwt": "", "iam": fullBody} {
+	for name, body := range map[string]string{"jwt": event(b, "jwt", "").Body, "iam": fullBody} {
 		data, err := os.ReadFile("testdata/" + name + ".json")
 		if err != nil {
 			b.Fatal(err)
 		}
-		var ev map[string]json.RawMessage
-		if err := json.Unmarshal(data, &ev); err != nil {
-			b.Fatal(err)
-		}
-		if body != "" {
-			ev["body"], _ = json.Marshal(body)
-		}
-		if compact[name], err = json.Marshal(ev); err != nil {
-			b.Fatal(err)
-		}
+		var members map[string]json.RawMessage
+		decode(b, data, &members)
+		members["body"] = encode(b, body)
+		compact[name] = encode(b, members)
 	}
 	return compact
 }
 
-// instant is an Incode that answers at once.
-type instant struct{}
-
-func (instant) Start(context.Context, apikey.Key, incode.StartRequest) (incode.Session, error) {
-	return incode.Session{Token: token, InterviewID: interviewID}, nil
-}
-
-// newBench returns an endpoint that logs like lambdacontext.NewLogger, metrics
-// among it, to nowhere; and a context like those of aws-lambda-go.
-func newBench(b *testing.B) (*Endpoint, context.Context) {
+// newBenchmark returns an endpoint that logs as [lambdacontext.NewLogger] does, to nowhere. Its Incode is a server
+// that allocates nothing for a request, so that the allocations of a benchmark are those of the function.
+func newBenchmark(b *testing.B) *Endpoint {
 	b.Helper()
-	lambdacontext.FunctionName = "start"
-	b.Cleanup(func() { lambdacontext.FunctionName = "" })
-	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
-	b.Cleanup(cancel)
-	ctx = lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: "lambda-request-1"})
-	log := slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: lambdacontext.ReplaceAttr}))
-	return New(newRig(b).config, &keys{}, instant{}, log), ctx
+	setFunctionName(b)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { listener.Close() })
+	session := fmt.Sprintf(`{"token":%q,"interviewId":%q}`, exampleSession.Token, exampleSession.InterviewID)
+	response := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"+
+		"Content-Length: %d\r\n\r\n%s", len(session), session)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		request := make([]byte, 64<<10)
+		for err == nil {
+			// One Read receives the whole request: the client writes it at once, and loopback does not split it.
+			if _, err = conn.Read(request); err == nil {
+				_, err = conn.Write(response)
+			}
+		}
+	}()
+	h := newHarness(b)
+	h.Sessions = incode.New(&url.URL{Scheme: "http", Host: listener.Addr().String()})
+	h.Log = slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: lambdacontext.ReplaceAttr}))
+	return h.Endpoint
 }
 
-// BenchmarkRequest decodes and validates an event.
+// BenchmarkRequest decodes an event and validates its request.
 func BenchmarkRequest(b *testing.B) {
 	for name, payload := range payloads(b) {
 		b.Run(name, func(b *testing.B) {
-			e, _ := newBench(b)
+			e := newBenchmark(b)
 			b.ReportAllocs()
 			for b.Loop() {
-				ev, err := decodeEvent(payload)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := e.startRequest(ev); err != nil {
+				var event httpEvent
+				decode(b, payload, &event)
+				if _, err := e.requestFields(&event); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -83,38 +90,21 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkInvoke is the whole handler, but for Incode's client and the runtime.
+// BenchmarkInvoke serves a request on a warm connection: the whole handler with the client for Incode and the log
+// line, and the time of a round trip to a server on loopback. TLS, the Lambda runtime and API Gateway are not included.
 func BenchmarkInvoke(b *testing.B) {
 	for name, payload := range payloads(b) {
 		b.Run(name, func(b *testing.B) {
-			e, ctx := newBench(b)
-			b.ReportAllocs()
-			for b.Loop() {
+			e, ctx := newBenchmark(b), lambdaContext(b, time.Hour)
+			invoke := func() {
 				if out, err := e.Invoke(ctx, payload); err != nil || !bytes.HasPrefix(out, []byte(`{"statusCode":200,`)) {
 					b.Fatalf("%s, %v", out, err)
 				}
 			}
-		})
-	}
-}
-
-// BenchmarkLogLine writes the log line with its metrics.
-func BenchmarkLogLine(b *testing.B) {
-	for name, x := range map[string]exchange{
-		"ok": {duration: 161 * time.Millisecond, incode: 160 * time.Millisecond, interviewID: interviewID},
-		"refused": {duration: 161 * time.Millisecond, incode: 160 * time.Millisecond,
-			err: &incode.Error{Outcome: incode.Failed, Status: 500}},
-	} {
-		b.Run(name, func(b *testing.B) {
-			e, ctx := newBench(b)
-			x.requestID, x.apiRequestID = "lambda-request-1", "Up3kIjQ1joEEJxw="
-			status := 200
-			if x.err != nil {
-				status = kindOf(x.err).status
-			}
+			invoke() // loads the key and opens the connection
 			b.ReportAllocs()
 			for b.Loop() {
-				e.logExchange(ctx, status, &x)
+				invoke()
 			}
 		})
 	}

@@ -3,124 +3,120 @@ package endpoint
 import (
 	"fmt"
 	"maps"
-	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"omnistart/internal/strictjson"
+	"omnistart/internal/problem"
 )
 
-// entry is what the catalogue of problems tells beside the code's own table.
-type entry struct {
-	kind
-	happened string
-	session  string // whether one was started
-	retry    string // whether the same request may be sent again
-	remedy   string
+// lenience is what the contract says about JSON that other readers refuse or read in another way.
+const lenience = "Of equal names the last one counts. Broken UTF-8 and lone surrogates count as U+FFFD, " +
+	"which no field accepts."
+
+// catalogue holds what the catalogue of problems says beside the values of the problem itself.
+var catalogue = map[*problem.Problem]struct{ happened, remedy string }{
+	problem.InvalidJSON: {"The body is not one JSON object, or text follows it. " + lenience,
+		"Send what a JSON library writes."},
+	problem.ConfigurationNotAllowed: {"The operator has not allowed this configuration ID.",
+		"Ask the operator to add it to `AllowedConfigurationIds`."},
+	problem.CustomerMismatch: {"The body names another customer than the access token, or the token names no valid one.",
+		"Leave `externalCustomerId` out. If the body does not have it, the operator must check `CustomerIdClaim`."},
+	problem.NotFound: {"Another path or method than `POST /omni/start`. On AWS, API Gateway responds instead.",
+		"Send a POST request to `/omni/start`. Incode's sample servers have `/start`."},
+	problem.BodyTooLarge: {fmt.Sprintf("The body has more than %d KiB.", maxBody>>10), "Send less in `customFields`."},
+	problem.UnsupportedMediaType: {"`Content-Type` is not `application/json` in UTF-8, or there is a `Content-Encoding`.",
+		"Set `Content-Type`, and do not compress the body."},
+	problem.ValidationFailed: {"One or more fields break the contract. `errors` has a JSON Pointer and the rule for each.",
+		"Correct them all."},
+	problem.Internal: {"A defect of this service.", "Report the `requestId` to the operator."},
+	problem.ServiceMisconfigured: {"The secret with the API key is missing, may not be read, or contains no key.",
+		"The operator runs `make set-key` or corrects the permissions; the log says which."},
+	problem.IncodeRejected: {"Incode responded with a 4xx other than 401, 403, 408 and 429.",
+		"Check that the configuration exists in this Incode environment, demo or production."},
+	problem.IncodeUnauthorized: {"Incode refused the API key, and the secret has no newer one.",
+		"The operator runs `make set-key`, or corrects `IncodeBaseUrl`: key and URL must belong to the same environment."},
+	problem.IncodeInvalidResponse: {"Incode responded with 200 without a usable token, with another status that is no " +
+		"error, or with an error that contains a session.", "If it lasts, the operator checks `IncodeBaseUrl`."},
+	problem.IncodeFailed:      {"Incode responded with a 5xx other than 504.", "If it lasts, ask Incode."},
+	problem.OutcomeUnknown:    {"The connection to Incode broke after part of the request was written.", byHand},
+	problem.SecretUnavailable: {"Secrets Manager was too slow, throttled the request or could not be reached.", seeLog},
+	problem.IncodeUnavailable: {"Incode could not be reached, or too little time was left for its response.", seeLog},
+	problem.IncodeThrottled: {fmt.Sprintf("Incode responded with 429. `Retry-After` is its own, from %d to %d seconds.",
+		retryAfterOf(0), retryAfterOf(24*time.Hour)),
+		"If it lasts, the operator agrees on a higher limit with Incode, or lowers `ThrottlingRate`."},
+	problem.IncodeTimeout: {"Incode did not respond in time, or responded with 408 or 504.", byHand},
 }
 
 const (
-	no      = "No."
-	perhaps = "Perhaps. If so, nobody holds its token, and it stays unused in Incode's dashboard."
-	never   = "Not as it is: it would be answered in the same way."
-	wait    = "Yes, after the seconds that `Retry-After` tells."
-	risk    = "Only if a second session does no harm."
+	byHand = "Let the person decide to try again. Do not repeat the request automatically."
+	seeLog = "Wait. If it lasts, the operator reads `error` in the log."
 )
 
-var catalogue = []entry{
-	{invalidJSON, fmt.Sprintf("The body is not one well-formed JSON object: broken syntax, a repeated key, broken UTF-8, more than %d levels.", strictjson.MaxDepth), no, never, "Send what a JSON library writes."},
-	{configurationNotAllowed, "The flow is well-formed, but not on the operator's list.", no, never, "Ask the operator to add it to `AllowedConfigurationIds`."},
-	{customerMismatch, "The body names another customer than the access token, or the token names none that is valid.", no, never, "Leave `externalCustomerId` out. If it already is, the operator must check `CustomerIdClaim`."},
-	{notFound, "Another path than `/omni/start`. Incode's sample servers have `/start`. Never on AWS, where API Gateway answers.", no, never, "Send a POST request to `/omni/start`."},
-	{methodNotAllowed, "Another method than POST: a GET must not start a session, since browsers and proxies repeat it. Never on AWS, where API Gateway answers.", no, never, "Send a POST request."},
-	{bodyTooLarge, fmt.Sprintf("The body has more than %d KiB.", maxBody>>10), no, never, "Send less in `customFields`."},
-	{unsupportedMediaType, "`Content-Type` is not `application/json` in UTF-8, or there is a `Content-Encoding`.", no, never, "Set the header, and send the body as it is."},
-	{validationFailed, "One field or more break the contract. `errors` has a JSON Pointer and a reason for each.", no, never, "Correct them all."},
-	{internal, "A defect of this service.", perhaps, risk, "Report the `requestId` to the operator."},
-	{serviceMisconfigured, "The secret with the API key is missing, forbidden, or holds no key.", no, "Yes, once the operator has corrected it.", "The operator runs `make set-key` or corrects the permissions; the log tells which."},
-	{incodeRejected, "Incode answered with a 4xx other than 401, 403, 408 and 429.", no, never, "Check that the configuration exists in this Incode environment, demo or production."},
-	{incodeUnauthorized, "Incode refused the API key, and the secret holds no newer one.", no, "Yes, once the operator has stored a valid key.", "The operator runs `make set-key`, or corrects `IncodeBaseUrl`: key and URL must be of the same environment."},
-	{incodeInvalidResponse, "Incode answered 200 without a usable token, another status below 400, or an error that tells of a session.", perhaps, risk, "If it lasts, the operator checks `IncodeBaseUrl`."},
-	{incodeFailed, "Incode answered with a 5xx other than 504.", perhaps, risk, "Ask Incode if it lasts."},
-	{outcomeUnknown, "The connection to Incode broke after the request had begun to leave.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
-	{secretUnavailable, "Secrets Manager was slow, throttled or not reached.", no, wait, "Nothing. If it lasts, the operator looks at `error` in the log."},
-	{incodeUnavailable, "Incode was provably not reached, or too little time was left to call it.", no, wait, "Nothing. If it lasts, the operator looks at `error` in the log."},
-	{incodeThrottled, fmt.Sprintf("Incode answered 429. `Retry-After` is what it asks for, %d to %d seconds.", secondsToWait(0), secondsToWait(24*time.Hour)), no, wait, "The operator agrees on a higher limit with Incode, or lowers `ThrottlingRate`."},
-	{incodeTimeout, "Incode gave no full answer in time, or answered 408 or 504.", perhaps, risk, "Let the person try again by hand rather than by a loop."},
-}
-
-func TestTheCatalogueIsWhole(t *testing.T) {
-	source, err := os.ReadFile("problem.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	declared := regexp.MustCompile(`kind\{status: \d+, code: "([a-z-]+)"`).FindAllSubmatch(source, -1)
-	if len(declared) < 19 || len(declared) != len(catalogue) {
-		t.Errorf("the code has %d problems, the catalogue %d", len(declared), len(catalogue))
-	}
-	for _, d := range declared {
-		if !slices.ContainsFunc(catalogue, func(e entry) bool { return e.code == string(d[1]) }) {
-			t.Errorf("%s is not in the catalogue", d[1])
+func TestCatalogueHasEveryProblem(t *testing.T) {
+	for _, p := range problem.All {
+		if entry := catalogue[p]; entry.happened == "" || entry.remedy == "" {
+			t.Errorf("%s is not in the catalogue", p.Code)
 		}
 	}
-	for _, e := range catalogue {
-		// The answer itself must not contradict what the catalogue says.
-		if denies := strings.Contains(e.detail, "o session was started"); denies && e.session != no {
-			t.Errorf("%s: its detail denies a session", e.code)
-		}
-		if strings.Contains(e.detail, "may have been started") != (e.session == perhaps) && e.code != "internal" {
-			t.Errorf("%s: detail %q, catalogue %q", e.code, e.detail, e.session)
-		}
-		if (e.status == 503) != (e.retry == wait) {
-			t.Errorf("%s: 503 alone has Retry-After", e.code)
-		}
-		if (e.session == perhaps) != (e.retry == risk) || e.status < 500 && e.retry != never {
-			t.Errorf("%s: status %d, a session: %s the same again: %s", e.code, e.status, e.session, e.retry)
-		}
+	if len(catalogue) != len(problem.All) {
+		t.Errorf("the catalogue has %d problems, the code %d", len(catalogue), len(problem.All))
 	}
 }
 
-// gateway holds the answers that API Gateway gives by itself.
+// retryOf says whether the same request may be sent again.
+func retryOf(p *problem.Problem) string {
+	switch {
+	case p.Status == 503:
+		return "Yes, after the seconds in `Retry-After`."
+	case p.SessionStarted == problem.Perhaps:
+		return "Only if a second session does no harm."
+	case p == problem.ServiceMisconfigured || p == problem.IncodeUnauthorized:
+		return "Yes, once the operator has corrected it."
+	}
+	return "Not as it is: the response would be the same."
+}
+
+func catalogueEntry(p *problem.Problem) string {
+	session := map[string]string{
+		problem.No:      "No.",
+		problem.Perhaps: "Perhaps. If so, nobody has its token, and it stays unused in Incode's dashboard.",
+	}[p.SessionStarted]
+	return fmt.Sprintf("%s\n\n- Was a session started? %s\n- May I send the same request again? %s\n- What to do: %s",
+		catalogue[p].happened, session, retryOf(p), catalogue[p].remedy)
+}
+
+// gateway holds the responses of API Gateway itself.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-troubleshooting-lambda.html
-var gateway = map[int]struct {
-	message string
-	perhaps bool // whether the function may have been called, and a session started
-}{
-	400: {"Bad Request", false}, 401: {"Unauthorized", false}, 403: {"Forbidden", false}, 404: {"Not Found", false},
-	413: {"Request Entity Too Large", false}, 429: {"Too Many Requests", false},
-	500: {"Internal Server Error", true}, 503: {"Service Unavailable", true}, 504: {"Endpoint request timed out", true},
+var gateway = map[int]struct{ message, sessionStarted string }{
+	400: {"Bad Request", problem.No}, 401: {"Unauthorized", problem.No}, 403: {"Forbidden", problem.No},
+	404: {"Not Found", problem.No}, 413: {"Request Entity Too Large", problem.No}, 429: {"Too Many Requests", problem.No},
+	500: {"Internal Server Error", problem.Perhaps}, 503: {"Service Unavailable", problem.Perhaps},
+	504: {"Endpoint request timed out", problem.Perhaps},
 }
 
-// gatewayStatuses lists those after which a session may exist, or those after
-// which none does.
-func gatewayStatuses(perhaps bool) string {
-	var list []string
+// gatewayNote says what no problem can.
+func gatewayNote() string {
+	statuses := map[string][]string{}
 	for _, status := range slices.Sorted(maps.Keys(gateway)) {
-		if gateway[status].perhaps == perhaps {
-			list = append(list, strconv.Itoa(status))
-		}
+		started := gateway[status].sessionStarted
+		statuses[started] = append(statuses[started], strconv.Itoa(status))
 	}
-	return strings.Join(list, ", ")
-}
-
-// unanswered tells what no problem can.
-func unanswered() string {
-	return fmt.Sprintf("API Gateway answers some calls by itself, with `{\"message\": …}`. After its %s no session was started. "+
-		"After its %s, or without any answer, one may have been: treat them like `outcome-unknown`.", gatewayStatuses(false), gatewayStatuses(true))
+	return fmt.Sprintf("API Gateway responds to some requests itself, with `{\"message\": …}`. After its %s no session "+
+		"was started. After its %s, or without any response, one may have been started: treat them like `outcome-unknown`.",
+		strings.Join(statuses[problem.No], ", "), strings.Join(statuses[problem.Perhaps], ", "))
 }
 
 func problemsMarkdown() string {
 	var b strings.Builder
-	b.WriteString("# Problems\n\nEvery error of the endpoint is an `application/problem+json` whose `type` is `/problems/` and one of these codes. " +
-		"More codes may come: treat one that you do not know by its status.\n\n" + unanswered() +
-		"\n\n`make run` serves each entry at its `type`; on AWS that is a name, and nothing serves it. " +
-		"Made from the code's own table by `go test ./internal/endpoint -run TestContract -update`.\n")
-	for _, e := range catalogue {
-		fmt.Fprintf(&b, "\n## %s\n\n**%d %s.** %s\n\n- Was a session started? %s\n- May I send the same again? %s\n- What to do: %s\n", e.code, e.status, e.title, e.happened, e.session, e.retry, e.remedy)
+	fmt.Fprintf(&b, "# Problems\n\nEvery error of the endpoint is an `application/problem+json` whose `type` is "+
+		"`/problems/` and one of these codes. There may be new codes: treat an unknown one by its status.\n\n%s\n\n"+
+		"`make run` serves each entry at its `type`. On AWS the type is only a name, and nothing serves it. "+
+		"Generated from the code by `go test ./internal/endpoint -run TestContract -update`.\n", gatewayNote())
+	for _, p := range problem.All {
+		fmt.Fprintf(&b, "\n## %s\n\n**%d %s.** %s\n", p.Code, p.Status, p.Title, catalogueEntry(p))
 	}
 	return b.String()
 }

@@ -2,128 +2,256 @@ package endpoint
 
 import (
 	"bytes"
-	"encoding/json"
+	"encoding/base64"
 	"errors"
-	"flag"
 	"fmt"
-	"maps"
-	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"omnistart/internal/strictjson"
+	"omnistart/internal/config"
+	"omnistart/internal/problem"
 )
 
-var update = flag.Bool("update", false, "write openapi.json and PROBLEMS.md anew")
+var withRedirects = config.Config{RedirectHosts: map[string]bool{"app.example.com": true, "localhost:8443": true}}
 
-// TestContract compares the published contract with what the code makes of it.
-func TestContract(t *testing.T) {
-	var contract bytes.Buffer
-	encoder := json.NewEncoder(&contract)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(openAPI(t)); err != nil {
-		t.Fatal(err)
+// pointersOf returns the pointers to what is wrong with a body, or the code of another problem.
+func pointersOf(t *testing.T, body string) []string {
+	t.Helper()
+	fields, err := readFields(withRedirects, []byte(body))
+	if err == nil {
+		return nil
 	}
-	for name, want := range map[string]string{"openapi.json": contract.String(), "PROBLEMS.md": problemsMarkdown()} {
-		name = "../../functions/start/docs/" + name
-		if *update {
-			if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
-				t.Fatal(err)
+	if fields != nil {
+		t.Errorf("an error and fields: %v", fields)
+	}
+	found, ok := errors.AsType[violations](err)
+	if !ok {
+		return []string{problemOf(err).Code}
+	}
+	var pointers []string
+	for _, v := range found {
+		pointers = append(pointers, v.Pointer)
+	}
+	return pointers
+}
+
+// customFields returns a JSON object with n members.
+func customFields(n int, value string) string {
+	var members []string
+	for i := range n {
+		members = append(members, fmt.Sprintf(`"k%d":%s`, i, value))
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+func TestFieldRules(t *testing.T) {
+	repeat := func(text string, n int) string { return `"` + strings.Repeat(text, n) + `"` }
+	url := func(n int) string {
+		return `"https://app.example.com/` + strings.Repeat("a", n-len("https://app.example.com/")) + `"`
+	}
+	for _, tt := range []struct {
+		field   string
+		valid   []string // in JSON
+		invalid []string
+	}{
+		{"configurationId", []string{`"` + flow + `"`},
+			[]string{
+				`"6245F1E0C8D4B2A39E7F1C05"`, `"6245f1e0c8d4b2a39e7f1c0"`, `"6245f1e0c8d4b2a39e7f1c055"`, `"` + flow + `\n"`,
+				`"*"`, `""`, `null`, `624500000000000000000000`, `1e999`, `["` + flow + `"]`,
+			}},
+		{"externalCustomerId",
+			[]string{`"a"`, `"9a._:@+|~=/-Z"`, `"auth0|5f7c8ec7c33c6c004bbafe82"`, repeat("a", 128)},
+			[]string{repeat("a", 129), `""`, `null`, `42`, `"-a"`, `"a b"`, `"a\n"`, `"ä"`, `"a<script>"`}},
+		{"countryCode", []string{`"ALL"`, `"MX"`, `"MEX"`}, []string{`"mx"`, `"M"`, `"MEXI"`, `""`, `null`, `1`}},
+		{"language", []string{`"pt-BR"`, `"kab-DZ"`}, []string{`"en"`, `"en_US"`, `"en-us"`, `"abcd-US"`, `"en-USA"`}},
+		{"redirectionUrl",
+			[]string{
+				`"https://app.example.com/done?x=1#y"`, `"https://app.example.com"`, `"https://APP.example.com/"`,
+				`"https://localhost:8443/"`, `"https://app.example.com/!~"`, url(2048),
+			},
+			[]string{
+				url(2049), `""`, `null`, `1`, `"http://app.example.com/"`, `"HTTPS://app.example.com/"`,
+				`"//app.example.com/"`, `"/done"`, `"https:app.example.com"`, `"javascript://app.example.com/%0aalert(1)"`,
+				`"https://evil.example.net/"`, `"https://x.app.example.com/"`, `"https://app.example.com.evil.net/"`,
+				`"https://app.example.com:8443/"`, `"https://localhost/"`, `"https://app%2eexample.com/"`,
+				`"https://app.example.com@evil.net/"`, `"https://me@app.example.com/"`,
+				// Browsers read a backslash as a slash, and drop tabs and line feeds.
+				`"https://app.example.com\\@evil.net/"`, `"https://app.example.com/\\evil.net"`, `"https://app.example.com/\ta"`,
+				`"https://app.example.com/\n"`, `"https://app.example.com/a b"`, `"https://app.example.com/é"`,
+				`"https://app.example.com/%zz"`,
+			}},
+		{"customFields",
+			[]string{`{}`, `{"k":""}`, customFields(20, `"v"`), `{` + repeat("k", 64) + `:` + repeat("v", 256) + `}`,
+				`{` + repeat("é", 64) + `:` + repeat("é", 256) + `}`, `{"emoji":"\ud83d\ude00"}`},
+			[]string{customFields(21, `"v"`), customFields(21, `1`), `[]`, `null`, `"v"`,
+				`{"":"v"}`, `{"":1}`, `{` + repeat("k", 65) + `:"v"}`, `{` + repeat("é", 65) + `:"v"}`, `{"a\u0000":"v"}`,
+				`{"k":` + repeat("v", 257) + `}`, `{"k":` + repeat("é", 257) + `}`, `{"k":"a\u009fb"}`,
+				`{"k":1}`, `{"k":null}`, `{"k":{}}`}},
+		// The first two would take over a session.
+		{"interviewId", nil, []string{`"6a0f3c9d1b2e4f5a6b7c8d9e"`, `null`}},
+		{"uuid", nil, []string{`"6a0f3c9d1b2e4f5a6b7c8d9e"`, `null`}},
+		{"externalId", nil, []string{`"a"`, `null`}},
+		{"apiKey", nil, []string{`"a"`, `null`}},
+	} {
+		for valid, values := range map[bool][]string{true: tt.valid, false: tt.invalid} {
+			for _, value := range values {
+				body := fmt.Sprintf(`{"configurationId":"%s",%q:%s}`, flow, tt.field, value)
+				got := pointersOf(t, body)
+				if valid && got != nil || !valid && (len(got) != 1 || !strings.HasPrefix(got[0], "/"+tt.field)) {
+					t.Errorf("%s is valid: %t; got %q", body, valid, got)
+				}
 			}
 		}
-		if got, err := os.ReadFile(name); err != nil || string(got) != want {
-			t.Errorf("%s differs from the code (%v): go test ./internal/endpoint -run TestContract -update", name, err)
+	}
+}
+
+func TestEveryFieldIsSentToIncode(t *testing.T) {
+	h := newHarness(t)
+	h.send(t, event(t, "iam", fullBody))
+	var want map[string]any
+	decode(t, []byte(fullBody), &want)
+	if got := h.incode.Last().Fields; h.incode.Sessions() != 1 || !reflect.DeepEqual(got, want) {
+		t.Errorf("sent %v, want %v", got, want)
+	}
+	for _, f := range contract {
+		if _, sent := want[f.name]; sent != (f.example != "") {
+			t.Errorf("the test sends %s: %t", f.name, sent)
 		}
 	}
 }
 
-// TestTextsNameTheLimits looks for the limits in what callers are told.
+func TestRedirectIsRefusedWithoutAllowedHosts(t *testing.T) {
+	_, err := readFields(config.Config{}, []byte(fullBody))
+	if !errors.Is(err, problem.ValidationFailed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAllViolationsTogether(t *testing.T) {
+	h := newHarness(t)
+	r := h.send(t, event(t, "iam", `{"externalCustomerId":"","countryCode":"x","language":1,"redirectionUrl":"x",
+		"customFields":{"d":1,"c":1,"a/b~c":1,"ok":"v","":""},"interviewId":"x","uuid":"x","externalId":"x",
+		"nope":1,"a/b~c":1,"Language":"de-DE"}`))
+	const newSession, unknown = "Not accepted: every call starts a new session.",
+		"Not a field of the contract. Names are case-sensitive."
+	customFields := fieldOf("customFields").rule
+	want := violations{
+		{"/configurationId", "Required."}, {"/externalCustomerId", fieldOf("externalCustomerId").rule},
+		{"/countryCode", fieldOf("countryCode").rule}, {"/language", fieldOf("language").rule},
+		{"/redirectionUrl", fieldOf("redirectionUrl").rule},
+		{"/customFields/", customFields}, {"/customFields/a~1b~0c", customFields},
+		{"/customFields/c", customFields}, {"/customFields/d", customFields},
+		{"/interviewId", newSession}, {"/uuid", newSession}, {"/externalId", "Not accepted: use externalCustomerId."},
+		{"/Language", unknown}, {"/a~1b~0c", unknown}, {"/nope", unknown},
+	}
+	var got violations
+	if decode(t, encode(t, r.body["errors"]), &got); r.status != 422 || !slices.Equal(got, want) {
+		t.Errorf("got  %d %q\nwant %q", r.status, got, want)
+	}
+}
+
+func TestViolationsQuoteNoValue(t *testing.T) {
+	h := newHarness(t) // which looks for canaries
+	r := h.send(t, event(t, "iam", `{"configurationId":"canary","externalCustomerId":"canary canary",
+		"countryCode":"canary","language":"canary","redirectionUrl":"canary","customFields":{"k":["canary"]},"x":"canary"}`))
+	if r.status != 422 {
+		t.Errorf("got %d %s", r.status, r.text)
+	}
+}
+
+func TestBodyIsOneJSONObject(t *testing.T) {
+	good := start(flow)
+	for _, body := range []string{
+		good + "{}", good + "x", good[:len(good)-1], "\ufeff" + good, "[" + good + "]", `"` + flow + `"`, "null",
+	} {
+		if got := pointersOf(t, body); !slices.Equal(got, []string{"invalid-json"}) {
+			t.Errorf("%s: got %q", body, got)
+		}
+	}
+	for body, want := range map[string]string{
+		" " + good + "\n": "",
+		// Only encoding/json's structs would take these names for configurationId.
+		`{"CONFIGURATIONID":"` + flow + `"}`:                   "/configurationId /CONFIGURATIONID",
+		`{"configurationId ":"` + flow + `"}`:                  "/configurationId /configurationId ",
+		`{"configurationId":"` + flow + `","cuſtomFields":{}}`: "/cuſtomFields",
+		// Depth and size of numbers have no limit of their own.
+		`{"configurationId":"` + flow + `","x":` + strings.Repeat("[", 3000) + strings.Repeat("]", 3000) + `}`: "/x",
+	} {
+		if got := strings.Join(pointersOf(t, body), " "); got != want {
+			t.Errorf("%.60q: got %q, want %q", body, got, want)
+		}
+	}
+}
+
+func TestLastOfEqualNamesCounts(t *testing.T) {
+	for names, want := range map[string]string{
+		`"countryCode":"MX","countryCode":"DE"`:      "DE",
+		`"countryCode":1,"countryCode":"DE"`:         "DE",
+		`"countryCode":"MX","\u0063ountryCode":"DE"`: "DE", // an escaped c
+		`"countryCode":"MX","countryCode":1`:         "",
+		`"countryCode":"MX","countryCode":null`:      "",
+	} {
+		h := newHarness(t)
+		r := h.send(t, event(t, "iam", `{"configurationId":"`+flow+`",`+names+`}`))
+		sent, _ := h.incode.Last().Fields["countryCode"].(string)
+		if sent != want || (r.code == "validation-failed") != (want == "") {
+			t.Errorf("%s: got %d %s, sent %q", names, r.status, r.text, sent)
+		}
+	}
+}
+
+// TestBrokenTextIsRefused has text that encoding/json reads as U+FFFD, in the event itself and in a body in base64.
+func TestBrokenTextIsRefused(t *testing.T) {
+	h := newHarness(t)
+	bodies := map[string]string{ // by the pointer, which may be followed by more
+		"/configurationId":     `{"configurationId":"` + flow + `HERE"}`,
+		"/customFields/k":      `{"configurationId":"` + flow + `","customFields":{"k":"vHERE"}}`,
+		"/customFields/\ufffd": `{"configurationId":"` + flow + `","customFields":{"HERE":"v"}}`,
+		"/\ufffd":              `{"configurationId":"` + flow + `","HERE":"v"}`,
+	}
+	for name, value := range map[string]string{
+		"externalCustomerId": "c-1", "countryCode": "MX", "language": "en-US", "redirectionUrl": "https://app.example.com/",
+	} {
+		bodies["/"+name] = fmt.Sprintf(`{"configurationId":"%s","%s":"%sHERE"}`, flow, name, value)
+	}
+	for pointer, body := range bodies {
+		plain, inBase64 := event(t, "iam", body), event(t, "iam", "HERE")
+		inBase64.IsBase64Encoded = true
+		for _, broken := range []string{"\xff", "\xed\xa0\x80", `\ud800`, "\ufffd"} {
+			brokenBody := strings.ReplaceAll(body, "HERE", broken)
+			inBase64.Body = base64.StdEncoding.EncodeToString([]byte(brokenBody))
+			for source, r := range map[string]result{
+				"event":  h.invoke(t, bytes.ReplaceAll(encode(t, plain), []byte("HERE"), []byte(broken))),
+				"base64": h.send(t, inBase64),
+			} {
+				errors, _ := r.body["errors"].([]any)
+				if len(errors) != 1 || !strings.HasPrefix(errors[0].(map[string]any)["pointer"].(string), pointer) {
+					t.Errorf("%s, %q: got %d %s", source, brokenBody, r.status, r.text)
+				}
+			}
+		}
+	}
+	if h.incode.Requests() > 0 {
+		t.Error("broken text was sent to Incode")
+	}
+}
+
+// TestTextsNameTheLimits compares the limits in the code with those in the texts for the caller.
 func TestTextsNameTheLimits(t *testing.T) {
-	told := func(body string) string {
-		_, err := parse([]byte(body), nil)
-		return string(problemResponse(err, "").Body)
-	}
-	field := func(name, value string) string { return fmt.Sprintf(`{"configurationId":%q,%q:%s}`, flow, name, value) }
-	for text, want := range map[string]string{
-		bodyTooLarge.detail:                                   fmt.Sprintf("at most %d KiB", maxBody>>10),
-		told(field("externalCustomerId", `""`)):               fmt.Sprintf("1 to %d ", maxCustomerID),
-		told(field("customFields", "1")):                      fmt.Sprintf("at most %d fields", maxCustomFields),
-		told(field("customFields", `{"":""}`)):                fmt.Sprintf("1 to %d characters", maxCustomKey),
-		told(field("customFields", `{"k":1}`)):                fmt.Sprintf("at most %d characters", maxCustomValue),
-		told(strings.Repeat("[", 9) + strings.Repeat("]", 9)): fmt.Sprint(strictjson.MaxDepth),
+	for text, limit := range map[string]string{
+		problem.BodyTooLarge.Detail: fmt.Sprintf("at most %d KiB", maxBody>>10),
+		externalCustomerID.rule:     fmt.Sprintf("1 to %d ", externalCustomerID.maxLength),
+		fieldOf("customFields").rule: fmt.Sprintf("at most %d strings of at most %d characters. "+
+			"A name has 1 to %d characters.", maxCustomFields, maxCustomText, maxCustomName),
 	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q does not say %q", text, want)
+		if !strings.Contains(text, limit) {
+			t.Errorf("%q does not contain %q", text, limit)
 		}
 	}
 }
 
-// TestFieldsOfTheContract compares the fields that the code knows with those of
-// the contract.
-func TestFieldsOfTheContract(t *testing.T) {
-	source, err := os.ReadFile("request.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, body, _ := strings.Cut(string(source), "\nfunc parse(")
-	body, _, _ = strings.Cut(body, "\n}\n")
-	want := []string{"interviewId", "uuid", "externalId"} // which are refused by name
-	want = slices.AppendSeq(want, maps.Keys(startRequestSchema()["properties"].(object)))
-	var got []string
-	for _, label := range regexp.MustCompile(`(?m)^\t+case (.*):$`).FindAllStringSubmatch(body, -1) {
-		for name := range strings.SplitSeq(label[1], ", ") {
-			got = append(got, strings.Trim(name, `"`))
-		}
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		t.Errorf("the code knows %q, the contract %q", got, want)
-	}
-}
-
-// TestReadmeTellsTheContract compares the README's tables and its example.
-func TestReadmeTellsTheContract(t *testing.T) {
-	data, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme := string(data)
-	var want []string
-	for _, e := range catalogue {
-		session, _, _ := strings.Cut(strings.ToLower(e.session), ".")
-		want = append(want, fmt.Sprintf("| %d | `%s` | %s | %s |", e.status, e.code, e.happened, session))
-	}
-	if got := regexp.MustCompile("(?m)^\\| \\d{3} \\| `[a-z-]+` \\| .* \\| .* \\|$").FindAllString(readme, -1); !slices.Equal(got, want) {
-		t.Errorf("the README has\n%s\nthe code\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-	plain := strings.NewReplacer("`. _ : @ + \\| ~ = / -`", ". _ : @ + | ~ = / -").Replace(readme)
-	for name := range startRequestSchema()["properties"].(object) {
-		_, err := parse(fmt.Appendf(nil, `{%q:null}`, name), nil)
-		refused, _ := errors.AsType[*refusal](err)
-		i := slices.IndexFunc(refused.violations, func(v violation) bool { return v.Pointer == "/"+name })
-		rule := strings.TrimSuffix(strings.TrimPrefix(refused.violations[i].Detail, "Must be "), ".")
-		if row := fmt.Sprintf("| `%s` | %s |", name, rule); !strings.Contains(plain, row) {
-			t.Errorf("the README has no row that begins with %s", row)
-		}
-	}
-	for _, text := range []string{
-		fmt.Sprintf("a JSON object of at most %d KiB", maxBody>>10), fmt.Sprintf("nesting beyond %d levels", strictjson.MaxDepth),
-		fmt.Sprintf("names up to %d characters, values up to %d,", maxCustomKey, maxCustomValue), fmt.Sprintf("at most %d characters, with no user", maxURL),
-		fmt.Sprintf("| %s | ", gatewayStatuses(false)), fmt.Sprintf("| %s | ", gatewayStatuses(true)),
-	} {
-		if !strings.Contains(readme, text) {
-			t.Errorf("the README does not say %q", text)
-		}
-	}
-	_, example, _ := strings.Cut(readme, "```\n{\"type\":")
-	example, _, _ = strings.Cut(`{"type":`+example, "```")
-	var got, made any
-	if err := errors.Join(json.Unmarshal([]byte(example), &got), json.Unmarshal(exampleOf(validationFailed), &made)); err != nil || !reflect.DeepEqual(got, made) {
-		t.Errorf("the README's example is %s, the code's %s (%v)", example, exampleOf(validationFailed), err)
-	}
+func fieldOf(name string) *field {
+	return &contract[slices.IndexFunc(contract, func(f field) bool { return f.name == name })]
 }

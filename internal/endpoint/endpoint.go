@@ -1,5 +1,5 @@
-// Package endpoint is the product's HTTP contract: it turns an API Gateway HTTP
-// API event into a call to Incode, and the outcome into an answer.
+// Package endpoint implements the HTTP contract: it turns an API Gateway HTTP API event into a call to Incode, and the
+// result into a response.
 package endpoint
 
 import (
@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -18,204 +18,155 @@ import (
 	"omnistart/internal/apikey"
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
+	"omnistart/internal/problem"
 )
 
-// answerReserve is the part of Lambda's deadline that is kept for writing the
-// answer and the log line.
-const answerReserve = 500 * time.Millisecond
+// responseReserve is the part of Lambda's deadline that is kept for the response and the log line.
+const responseReserve = 500 * time.Millisecond
 
-// KeyStore holds the API key; see [apikey.Store] for the contract.
-type KeyStore interface {
-	Get(context.Context) (apikey.Key, error)
-	Refresh(ctx context.Context, refused apikey.Key) (apikey.Key, error)
-}
-
-// SessionStarter starts a session; see [incode.Client] for the contract.
-type SessionStarter interface {
-	Start(context.Context, apikey.Key, incode.StartRequest) (incode.Session, error)
-}
-
-// Endpoint answers requests. Use [New]. It is safe for concurrent use.
+// Endpoint answers requests. It is safe for concurrent use. The exported fields must be set before the first request,
+// and not change afterwards.
 type Endpoint struct {
-	config   config.Config
-	keys     KeyStore
-	sessions SessionStarter
-	log      *slog.Logger
-	warm     atomic.Bool // set by the first request
+	Config   config.Config
+	Keys     *apikey.Store
+	Sessions *incode.Client
+	Log      *slog.Logger
+
+	warm atomic.Bool // set by the first request
 }
 
-// New returns an endpoint.
-func New(c config.Config, keys KeyStore, sessions SessionStarter, log *slog.Logger) *Endpoint {
-	return &Endpoint{config: c, keys: keys, sessions: sessions, log: log}
-}
-
-// Invoke answers one API Gateway HTTP API event, payload format 2.0. It never
-// returns an error and never panics: every fault is an answer. It is a
-// lambda.Handler, not a function of typed events, since aws-lambda-go logs what
-// it cannot decode, a customer's ID among it.
+// Invoke answers one API Gateway HTTP API event of payload format 2.0. Every error becomes a response: Invoke never
+// returns one and never panics. ctx must be one of aws-lambda-go, which has a deadline and a LambdaContext.
+//
+// A handler of typed events was rejected: aws-lambda-go logs an event that it cannot decode, and so a customer's ID.
 func (e *Endpoint) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	began := time.Now()
-	x := exchange{cold: !e.warm.Swap(true)}
-	if lc, ok := lambdacontext.FromContext(ctx); ok {
-		x.requestID = lc.AwsRequestID
-	}
-	resp := e.answer(ctx, payload, &x)
-	out, err := json.Marshal(resp)
+	lambda, _ := lambdacontext.FromContext(ctx)
+	x := &exchange{requestID: lambda.AwsRequestID, coldStart: !e.warm.Swap(true)}
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithDeadline(ctx, deadline.Add(-responseReserve))
+	defer cancel()
+	x.session, x.err = e.serve(ctx, payload, x)
+	r := e.response(x)
+	encoded, err := json.Marshal(r)
 	x.duration = time.Since(began)
-	e.logExchange(ctx, resp.StatusCode, &x)
-	return out, err
+	e.logRequest(ctx, r.StatusCode, x)
+	return encoded, err
 }
 
-// exchange is what is logged about one request.
+func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (session incode.Session, err error) {
+	defer func() {
+		if v := recover(); v != nil { // the value itself may be anything, so it is not logged
+			err = fmt.Errorf("panic: a value of type %T\n%s", v, debug.Stack())
+		}
+	}()
+	var event httpEvent
+	if json.Unmarshal(payload, &event) != nil { // its error may quote the event
+		return session, errors.New("the event is not one of an API Gateway HTTP API")
+	}
+	x.apiRequestID = event.RequestContext.RequestID
+	fields, err := e.requestFields(&event)
+	if err != nil {
+		return session, err
+	}
+	return e.startSession(ctx, fields, x)
+}
+
+// startSession starts a session with the current key. When Incode refuses that key and the secret has a newer one, it
+// makes a second attempt: a refused request has started no session.
+func (e *Endpoint) startSession(ctx context.Context, fields map[string]any, x *exchange) (incode.Session, error) {
+	var session incode.Session
+	var err error // of the first attempt
+	var refused apikey.Key
+	for range 2 {
+		began := time.Now()
+		key, keyErr := e.Keys.Get(ctx, refused)
+		x.secretTime += time.Since(began)
+		if keyErr != nil {
+			return session, errors.Join(keyErr, err)
+		}
+		if key == refused {
+			return session, err // there is no newer key
+		}
+		x.keyRefreshed = err != nil
+		began = time.Now()
+		incodeCtx, cancel := context.WithTimeout(ctx, e.Config.IncodeTimeout)
+		session, err = e.Sessions.Start(incodeCtx, key, fields)
+		cancel()
+		x.incodeTime += time.Since(began)
+		if !errors.Is(err, problem.IncodeUnauthorized) {
+			return session, err
+		}
+		refused = key
+	}
+	return session, err
+}
+
+// exchange is one request with its result, as the log line describes it.
 type exchange struct {
-	requestID    string // Lambda's
-	apiRequestID string // API Gateway's
-	cold         bool
+	requestID    string // of Lambda
+	apiRequestID string // of API Gateway
+	coldStart    bool
 	duration     time.Duration
-	secret       time.Duration // spent waiting for the key
-	incode       time.Duration // spent waiting for Incode, or 0 when not called
-	refreshed    bool          // whether a newer key was found after a refusal
-	interviewID  string
+	secretTime   time.Duration // waiting for the key
+	incodeTime   time.Duration // waiting for Incode, or 0 when Incode was not called
+	keyRefreshed bool          // Incode refused the key, and the secret had a newer one
+	session      incode.Session
 	err          error
 }
 
-func (e *Endpoint) answer(ctx context.Context, payload []byte, x *exchange) (resp response) {
-	defer func() {
-		if v := recover(); v != nil {
-			x.err = panicked(v)
-			resp = problemResponse(x.err, x.requestID)
-		}
-	}()
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerReserve))
-		defer cancel()
-	}
-	session, err := e.serve(ctx, payload, x)
-	x.interviewID, x.err = session.InterviewID, err
-	if err != nil {
-		return problemResponse(err, x.requestID)
-	}
-	body := struct {
-		Token       string `json:"token"`
-		InterviewID string `json:"interviewId,omitempty"`
-	}{Token: session.Token}
-	if e.config.ReturnInterviewID {
-		body.InterviewID = session.InterviewID
-	}
-	return newResponse(200, "application/json", body)
-}
+// The metrics in the log line, in CloudWatch's embedded metric format: of every request, of a request that called
+// Incode, and of a failed request. A second line for them would be paid for twice, and a call to CloudWatch would cost
+// the caller time. Each combination of dimension values is billed as one metric, so there are few dimensions.
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+const (
+	requestMetrics = `{"Namespace":"Omnistart","Dimensions":[["FunctionName"]],"Metrics":[` +
+		`{"Name":"SessionsStarted","Unit":"Count"},{"Name":"ColdStarts","Unit":"Count"},` +
+		`{"Name":"KeyRefreshes","Unit":"Count"},{"Name":"Overhead","Unit":"Milliseconds"}]}`
+	incodeMetrics = `,{"Namespace":"Omnistart","Dimensions":[["FunctionName"]],"Metrics":[` +
+		`{"Name":"IncodeLatency","Unit":"Milliseconds"}]}`
+	failureMetrics = `,{"Namespace":"Omnistart","Dimensions":[["FunctionName"],["FunctionName","Code"]],"Metrics":[` +
+		`{"Name":"Failures","Unit":"Count"}]}`
+)
 
-func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (incode.Session, error) {
-	ev, err := decodeEvent(payload)
-	x.apiRequestID = ev.RequestContext.RequestID
-	if err != nil {
-		return incode.Session{}, err
-	}
-	r, err := e.startRequest(ev)
-	if err != nil {
-		return incode.Session{}, err
-	}
-	return e.startSession(ctx, r, x)
-}
-
-// startSession starts a session with the current key, and once more if Incode
-// refuses that key and the secret has a newer one: a refused request has
-// started nothing.
-func (e *Endpoint) startSession(ctx context.Context, r incode.StartRequest, x *exchange) (incode.Session, error) {
-	key, err := timed(&x.secret, func() (apikey.Key, error) { return e.keys.Get(ctx) })
-	if err != nil {
-		return incode.Session{}, err
-	}
-	start := func(key apikey.Key) (incode.Session, error) {
-		ctx, cancel := context.WithTimeout(ctx, e.config.IncodeTimeout)
-		defer cancel()
-		return timed(&x.incode, func() (incode.Session, error) { return e.sessions.Start(ctx, key, r) })
-	}
-	session, err := start(key)
-	if refused, ok := errors.AsType[*incode.Error](err); !ok || refused.Outcome != incode.Unauthorized {
-		return session, err
-	}
-	fresh, refreshErr := timed(&x.secret, func() (apikey.Key, error) { return e.keys.Refresh(ctx, key) })
-	if refreshErr != nil {
-		return incode.Session{}, fmt.Errorf("%w, after %w", refreshErr, err)
-	}
-	if fresh.Version() == key.Version() {
-		return incode.Session{}, err
-	}
-	x.refreshed = true
-	return start(fresh)
-}
-
-// timed adds the time that f takes to total.
-func timed[T any](total *time.Duration, f func() (T, error)) (T, error) {
-	began := time.Now()
-	defer func() { *total += time.Since(began) }()
-	return f()
-}
-
-// panicError is a recovered panic. It tells where and of which kind, never the
-// value, which may hold anything.
-type panicError struct{ text, stack string }
-
-func (p *panicError) Error() string { return p.text }
-
-func panicked(v any) error {
-	text := fmt.Sprintf("panic: a value of type %T", v)
-	if err, ok := v.(runtime.Error); ok {
-		text = "panic: " + err.Error()
-	}
-	return &panicError{text, string(debug.Stack())}
-}
-
-// logExchange writes the one line that a request leaves: no key, no token, no
-// customer ID and no body, nor any text of Incode's.
-func (e *Endpoint) logExchange(ctx context.Context, status int, x *exchange) {
+// logRequest writes the only log line of a request. It has no key, no token, no customer ID, no request body and no
+// text from Incode.
+func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 	level, code := slog.LevelInfo, "ok"
-	if x.err != nil {
-		code = kindOf(x.err).code
-	}
-	if status >= 500 {
-		level = slog.LevelError
-	}
+	metrics := `{"Timestamp":` + strconv.FormatInt(time.Now().UnixMilli(), 10) + `,"CloudWatchMetrics":[` + requestMetrics
 	attrs := append(make([]slog.Attr, 0, 20), // as many as there can be
 		slog.String("apiRequestId", x.apiRequestID),
 		slog.Int("status", status),
-		slog.String("code", code),
 		slog.Float64("durationMs", milliseconds(x.duration)),
-		slog.Float64("secretMs", milliseconds(x.secret)),
-		slog.Bool("coldStart", x.cold),
-	)
-	if x.incode > 0 {
-		attrs = append(attrs, slog.Float64("incodeMs", milliseconds(x.incode)), slog.Int("incodeStatus", incodeStatus(x.err)))
+		slog.Float64("secretMs", milliseconds(x.secretTime)),
+		slog.Bool("coldStart", x.coldStart),
+		slog.String("FunctionName", lambdacontext.FunctionName),
+		slog.Int("SessionsStarted", count[x.err == nil]),
+		slog.Int("ColdStarts", count[x.coldStart]),
+		slog.Int("KeyRefreshes", count[x.keyRefreshed]),
+		slog.Float64("Overhead", milliseconds(x.duration-x.incodeTime)))
+	if x.incodeTime > 0 {
+		metrics += incodeMetrics
+		attrs = append(attrs, slog.Float64("incodeMs", milliseconds(x.incodeTime)),
+			slog.Float64("IncodeLatency", milliseconds(x.incodeTime)), slog.Int("incodeStatus", x.session.Status))
 	}
-	if x.interviewID != "" {
-		attrs = append(attrs, slog.String("interviewId", x.interviewID))
+	if x.session.InterviewID != "" {
+		attrs = append(attrs, slog.String("interviewId", x.session.InterviewID))
+	}
+	if p := problemOf(x.err); p != nil {
+		code = p.Code
+		metrics += failureMetrics
+		attrs = append(attrs, slog.String("Code", code), slog.Int("Failures", 1))
 	}
 	if status >= 500 {
+		level = slog.LevelError
 		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}
-	if p, ok := errors.AsType[*panicError](x.err); ok {
-		attrs = append(attrs, slog.String("stack", p.stack))
-	}
-	if lambdacontext.FunctionName != "" { // a dimension must not be empty
-		attrs = appendMetrics(attrs, time.Now(), code, x)
-	}
-	e.log.LogAttrs(ctx, level, "request", attrs...)
+	attrs = append(attrs, slog.String("code", code), slog.Any("_aws", json.RawMessage(metrics+"]}")))
+	e.Log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// incodeStatus returns the HTTP status of Incode's last answer, or 0 without
-// one.
-func incodeStatus(err error) int {
-	if err == nil {
-		return 200
-	}
-	if upstream, ok := errors.AsType[*incode.Error](err); ok {
-		return upstream.Status
-	}
-	return 0
-}
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func milliseconds(d time.Duration) float64 {
-	return float64(d.Microseconds()) / 1000
-}
+// count is what a condition adds to a metric.
+var count = map[bool]int{true: 1}

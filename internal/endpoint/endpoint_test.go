@@ -1,13 +1,10 @@
 package endpoint
 
 import (
-	"bytes"
-	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -15,308 +12,324 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"omnistart/internal/config"
 	"omnistart/internal/incode"
-	"omnistart/internal/tooling/leaktest"
+	"omnistart/internal/problem"
 )
 
-func TestSessionStarts(t *testing.T) {
-	r := newRig(t)
-	resp, body := r.send(t, event(t, "iam", ""))
-	if resp.StatusCode != 200 || resp.Headers["Content-Type"] != "application/json" || !reflect.DeepEqual(body, map[string]any{"token": token}) {
-		t.Errorf("got %d %v %s", resp.StatusCode, resp.Headers, resp.Body)
+// failing returns the ID of a flow of the stand-in that fails.
+func failing(mnemonic string) string { return strings.Repeat("0", 20) + mnemonic }
+
+func start(flow string) string { return `{"configurationId":"` + flow + `"}` }
+
+func TestStartsASession(t *testing.T) {
+	h := newHarness(t)
+	r := h.send(t, event(t, "iam", ""))
+	if token := h.incode.SessionsOf("canary-customer-43")[0]; !reflect.DeepEqual(r.body, map[string]any{"token": token}) {
+		t.Errorf("got %d %s", r.status, r.text)
 	}
-	want := incode.StartRequest{ConfigurationID: flow, ExternalCustomerID: "canary-customer-43", CountryCode: "ALL"}
-	if !reflect.DeepEqual(r.starter.got, []incode.StartRequest{want}) {
-		t.Errorf("sent %+v", r.starter.got)
+	want := map[string]any{"configurationId": flow, "externalCustomerId": "canary-customer-43", "countryCode": "ALL"}
+	if got := h.incode.Last(); !reflect.DeepEqual(got.Fields, want) || got.Header.Get("X-Api-Key") != firstKey {
+		t.Errorf("sent %v", got)
 	}
-	line := r.logLine(t)
-	for key, want := range map[string]any{
+	for name, want := range map[string]any{
 		"msg": "request", "level": "INFO", "apiRequestId": "Up3kIjQ1joEEJxw=", "status": 200.0, "code": "ok",
-		"incodeStatus": 200.0, "coldStart": true, "interviewId": interviewID,
+		"incodeStatus": 200.0, "coldStart": true, "interviewId": "68e3a1b0c4d5e6f700000001",
 	} {
-		if line[key] != want {
-			t.Errorf("log: %s is %v, want %v", key, line[key], want)
+		if r.line[name] != want {
+			t.Errorf("log: %s is %v, want %v", name, r.line[name], want)
 		}
 	}
-	r.send(t, event(t, "iam", ""))
-	if r.logLine(t)["coldStart"] != false {
-		t.Error("the second request is not cold")
+	if r := h.send(t, event(t, "iam", "")); r.line["coldStart"] != false {
+		t.Error("the second request counts as a cold start")
 	}
 }
 
-func TestInterviewIDOnlyOnDemand(t *testing.T) {
-	r := newRig(t)
-	r.config.ReturnInterviewID = true
-	if _, body := r.send(t, event(t, "iam", "")); body["interviewId"] != interviewID || len(body) != 2 {
-		t.Errorf("got %v", body)
+func TestInterviewIDIsReturnedOnlyIfConfigured(t *testing.T) {
+	for _, tt := range []struct {
+		configured bool
+		id, want   string
+	}{
+		{true, "6a0f3c9d", `{"token":"t","interviewId":"6a0f3c9d"}`},
+		{true, "", `{"token":"t"}`},
+		{false, "6a0f3c9d", `{"token":"t"}`},
+	} {
+		e := &Endpoint{Config: config.Config{ReturnInterviewID: tt.configured}}
+		got := e.response(&exchange{session: incode.Session{Token: "t", InterviewID: tt.id}})
+		if got.Body != tt.want {
+			t.Errorf("configured: %t, ID %q: got %s", tt.configured, tt.id, got.Body)
+		}
 	}
-	r = newRig(t, func(context.Context) (incode.Session, error) { return incode.Session{Token: token}, nil })
-	r.config.ReturnInterviewID = true
-	if _, body := r.send(t, event(t, "iam", "")); len(body) != 1 {
-		t.Errorf("Incode gave none: got %v", body)
+}
+
+func TestOnlyAllowedConfigurationsAreStarted(t *testing.T) {
+	for _, tt := range []struct {
+		allowed map[string]bool
+		status  int
+	}{
+		{map[string]bool{flow: true, failing("0500"): true}, 200}, {map[string]bool{"*": true}, 200},
+		{map[string]bool{failing("0500"): true}, 403}, {nil, 403},
+	} {
+		h := newHarness(t)
+		h.Config.ConfigurationIDs = tt.allowed
+		r := h.send(t, event(t, "iam", ""))
+		if r.status != tt.status || r.status == 403 && (r.code != "configuration-not-allowed" || h.incode.Requests() > 0) {
+			t.Errorf("%v: got %d %s", tt.allowed, r.status, r.text)
+		}
 	}
 }
 
 func TestCallerIsTheCustomer(t *testing.T) {
 	const sub = "auth0|canary-customer-42"
-	body := func(id string) string {
-		return fmt.Sprintf(`{"configurationId":"%s","externalCustomerId":"%s"}`, flow, id)
-	}
-	tests := []struct {
+	claim := func(value string) map[string]string { return map[string]string{"sub": value, "custom:id": "c-7"} }
+	for _, tt := range []struct {
 		name   string
+		claim  string // the configured one
 		claims map[string]string
-		body   string
+		inBody string
 		want   string // the customer; "" is 403
 	}{
-		{"left out", map[string]string{"sub": sub}, "", sub},
-		{"the same", map[string]string{"sub": sub}, body(sub), sub},
-		{"somebody else", map[string]string{"sub": sub}, body("canary-victim"), ""},
-		{"the same in another case", map[string]string{"sub": sub}, body(strings.ToUpper(sub)), ""},
-		{"claim missing", map[string]string{"iss": "x"}, "", ""},
-		{"claim missing, named in the body", map[string]string{"iss": "x"}, body(sub), ""},
-		{"no claims at all", nil, body(sub), ""},
-		{"claim empty", map[string]string{"sub": ""}, body(sub), ""},
-		{"claim in another case", map[string]string{"Sub": sub}, body(sub), ""},
-		{"claim is a list, as API Gateway writes it", map[string]string{"sub": "[a b]"}, "", ""},
-		{"claim with a space", map[string]string{"sub": "a b"}, "", ""},
-		{"claim too long", map[string]string{"sub": strings.Repeat("a", 129)}, "", ""},
-	}
-	for _, tt := range tests {
+		{"left out of the body", "sub", claim(sub), "", sub},
+		{"the same in the body", "sub", claim(sub), sub, sub},
+		{"another claim", "custom:id", claim(sub), "", "c-7"},
+		{"another customer in the body", "sub", claim(sub), "canary-victim", ""},
+		{"the same in upper case in the body", "sub", claim(sub), strings.ToUpper(sub), ""},
+		{"no claim", "email", claim(sub), "", ""},
+		{"no claim, but in the body", "email", claim(sub), sub, ""},
+		{"no claims", "sub", nil, sub, ""},
+		{"claim in another case", "Sub", claim(sub), sub, ""},
+		{"empty claim", "sub", claim(""), "", ""},
+		{"claim with a list, as API Gateway writes it", "sub", claim("[a b]"), "", ""},
+		{"claim with a space", "sub", claim("a b"), "", ""},
+		{"claim with broken UTF-8", "sub", claim("a\xff"), "", ""},
+		{"claim too long", "sub", claim(strings.Repeat("a", 129)), "", ""},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t)
-			ev := event(t, "jwt", tt.body)
-			ev.RequestContext.Authorizer.JWT.Claims = tt.claims
-			resp, body := r.send(t, ev)
-			if tt.want == "" {
-				if resp.StatusCode != 403 || code(body) != "customer-mismatch" || len(r.starter.got) != 0 {
-					t.Errorf("got %d %s, %d calls", resp.StatusCode, resp.Body, len(r.starter.got))
-				}
-				return
+			h := newHarness(t)
+			h.Config.CustomerIDClaim = tt.claim
+			e := event(t, "jwt", "")
+			e.RequestContext.Authorizer.JWT.Claims = tt.claims
+			if tt.inBody != "" {
+				e.Body = fmt.Sprintf(`{"configurationId":"%s","externalCustomerId":"%s"}`, flow, tt.inBody)
 			}
-			if resp.StatusCode != 200 || r.starter.got[0].ExternalCustomerID != tt.want {
-				t.Errorf("got %d, sent %+v", resp.StatusCode, r.starter.got)
+			r := h.send(t, e)
+			sent, _ := h.incode.Last().Fields["externalCustomerId"].(string)
+			if sent != tt.want || (r.status == 200) != (tt.want != "") || tt.want == "" && r.code != "customer-mismatch" {
+				t.Errorf("got %d %s, sent %q", r.status, r.text, sent)
 			}
 		})
 	}
-	t.Run("a route that has lost its authorizer", func(t *testing.T) {
-		for source, want := range map[string]int{"sam-local": 500, "iam": 200, "jwt": 200} {
-			r := newRig(t)
-			r.config.RequireAuthorizer = true
-			resp, got := r.send(t, event(t, source, ""))
-			if resp.StatusCode != want || (len(r.starter.got) == 1) != (want == 200) {
-				t.Errorf("%s: got %d %s, %d calls", source, resp.StatusCode, resp.Body, len(r.starter.got))
-			}
-			told, _ := r.logLine(t)["error"].(string)
-			if want == 500 && (code(got) != "internal" || !strings.Contains(told, "REQUIRE_AUTHORIZER")) {
-				t.Errorf("%s: %s; the log tells the operator %q", source, resp.Body, told)
-			}
-		}
-	})
-	t.Run("another claim", func(t *testing.T) {
-		r := newRig(t)
-		r.config.CustomerIDClaim = "custom:id"
-		ev := event(t, "jwt", "")
-		ev.RequestContext.Authorizer.JWT.Claims["custom:id"] = "c-7"
-		if r.send(t, ev); r.starter.got[0].ExternalCustomerID != "c-7" {
-			t.Errorf("sent %+v", r.starter.got)
-		}
-	})
 }
 
-func TestWhatAPIGatewayHandsOver(t *testing.T) {
-	type change func(*events.APIGatewayV2HTTPRequest)
-	tests := []struct {
+func TestEventWithoutAuthorizerIsRefusedIfRequired(t *testing.T) {
+	for source, want := range map[string]int{"sam-local": 500, "iam": 200, "jwt": 200} {
+		h := newHarness(t)
+		h.Config.RequireAuthorizer = true
+		r := h.send(t, event(t, source, ""))
+		if r.status != want || h.incode.Sessions() == 1 != (want == 200) {
+			t.Errorf("%s: got %d %s, %d sessions", source, r.status, r.text, h.incode.Sessions())
+		}
+		if want == 500 && !strings.Contains(r.logged, "REQUIRE_AUTHORIZER") {
+			t.Errorf("%s: the log has %q", source, r.logged)
+		}
+	}
+}
+
+func TestEventsOfAPIGateway(t *testing.T) {
+	type httpEvent = events.APIGatewayV2HTTPRequest
+	header := func(name, value string) func(*httpEvent) { return func(e *httpEvent) { e.Headers[name] = value } }
+	route := func(key string) func(*httpEvent) { return func(e *httpEvent) { e.RouteKey = key } }
+	body := func(size int, inBase64 bool) func(*httpEvent) {
+		return func(e *httpEvent) {
+			e.Body += strings.Repeat(" ", size-len(e.Body))
+			if e.IsBase64Encoded = inBase64; inBase64 {
+				e.Body = base64.StdEncoding.EncodeToString([]byte(e.Body))
+			}
+		}
+	}
+	for _, tt := range []struct {
 		name   string
-		change change
+		change func(*httpEvent)
 		status int
 		code   string
 	}{
-		{"as it is", func(*events.APIGatewayV2HTTPRequest) {}, 200, ""},
-		{"base64", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.Body, ev.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(ev.Body)), true
-		}, 200, ""},
-		{"broken base64", func(ev *events.APIGatewayV2HTTPRequest) { ev.Body, ev.IsBase64Encoded = "%%%", true }, 400, "invalid-json"},
-		{"no body", func(ev *events.APIGatewayV2HTTPRequest) { ev.Body = "" }, 400, "invalid-json"},
-		{"8 KiB", func(ev *events.APIGatewayV2HTTPRequest) { ev.Body += strings.Repeat(" ", 8<<10-len(ev.Body)) }, 200, ""},
-		{"8 KiB and a byte", func(ev *events.APIGatewayV2HTTPRequest) { ev.Body += strings.Repeat(" ", 8<<10+1-len(ev.Body)) }, 413, "body-too-large"},
-		{"8 KiB in base64", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.Body, ev.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(ev.Body+strings.Repeat(" ", 8<<10-len(ev.Body)))), true
-		}, 200, ""},
-		{"8 KiB and a byte in base64", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.Body, ev.IsBase64Encoded = base64.StdEncoding.EncodeToString([]byte(ev.Body+strings.Repeat(" ", 8<<10+1-len(ev.Body)))), true
-		}, 413, "body-too-large"},
-		{"a megabyte in base64", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.Body, ev.IsBase64Encoded = strings.Repeat("AAAA", 1<<18), true
-		}, 413, "body-too-large"},
-		{"charset=utf-8", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.Headers["content-type"] = "Application/JSON; charset=UTF-8"
-		}, 200, ""},
-		{"another charset", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.Headers["content-type"] = "application/json; charset=utf-16"
-		}, 415, "unsupported-media-type"},
-		{"another parameter", func(ev *events.APIGatewayV2HTTPRequest) { ev.Headers["content-type"] = "application/json; v=1" }, 415, "unsupported-media-type"},
-		{"a form, which needs no preflight", func(ev *events.APIGatewayV2HTTPRequest) { ev.Headers["content-type"] = "text/plain" }, 415, "unsupported-media-type"},
-		{"two types", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.Headers["content-type"] = "text/plain,application/json"
-		}, 415, "unsupported-media-type"},
-		{"no type", func(ev *events.APIGatewayV2HTTPRequest) { delete(ev.Headers, "content-type") }, 415, "unsupported-media-type"},
-		{"gzip", func(ev *events.APIGatewayV2HTTPRequest) { ev.Headers["content-encoding"] = "gzip" }, 415, "unsupported-media-type"},
-		{"identity", func(ev *events.APIGatewayV2HTTPRequest) { ev.Headers["Content-Encoding"] = "identity" }, 415, "unsupported-media-type"},
-		{"$default route, right path", func(ev *events.APIGatewayV2HTTPRequest) { ev.RouteKey = "$default" }, 200, ""},
-		{"$default route behind a stage", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.RouteKey, ev.RawPath, ev.RequestContext.Stage = "$default", "/prod/omni/start", "prod"
-		}, 200, ""},
-		{"custom domain's base path", func(ev *events.APIGatewayV2HTTPRequest) { ev.RawPath = "/verify/omni/start" }, 200, ""},
-		{"another path", func(ev *events.APIGatewayV2HTTPRequest) { ev.RouteKey, ev.RawPath = "$default", "/omni/start/" }, 404, "not-found"},
-		{"another stage's path", func(ev *events.APIGatewayV2HTTPRequest) { ev.RouteKey, ev.RawPath = "$default", "/prod/omni/start" }, 404, "not-found"},
-		{"another path and method", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.RouteKey, ev.RawPath, ev.RequestContext.HTTP.Method = "$default", "/", "GET"
-		}, 404, "not-found"},
-		{"GET, as Incode's samples do", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.RouteKey, ev.RequestContext.HTTP.Method = "$default", "GET"
-		}, 405, "method-not-allowed"},
-		{"OPTIONS, as Incode's Python sample does", func(ev *events.APIGatewayV2HTTPRequest) {
-			ev.RouteKey, ev.RequestContext.HTTP.Method = "$default", "OPTIONS"
-		}, 405, "method-not-allowed"},
-		{"payload format 1.0 hides the claims", func(ev *events.APIGatewayV2HTTPRequest) { ev.Version = "1.0" }, 500, "internal"},
-	}
-	for _, tt := range tests {
-		for _, source := range []string{"iam", "sam-local"} {
-			t.Run(tt.name+"/"+source, func(t *testing.T) {
-				r := newRig(t)
-				ev := event(t, source, "")
-				headers := ev.Headers
-				ev.Headers = map[string]string{}
-				for name, v := range headers {
-					ev.Headers[strings.ToLower(name)] = v
-				}
-				tt.change(&ev)
-				if source == "sam-local" { // hands names over as the client wrote them
-					headers, ev.Headers = ev.Headers, map[string]string{}
-					for name, v := range headers {
-						ev.Headers[http.CanonicalHeaderKey(name)] = v
-					}
-				}
-				resp, body := r.send(t, ev)
-				if resp.StatusCode != tt.status || code(body) != tt.code {
-					t.Errorf("got %d %s, want %d %s", resp.StatusCode, resp.Body, tt.status, tt.code)
-				}
-				if (resp.Headers["Allow"] == "POST") != (tt.status == 405) {
-					t.Errorf("Allow: %q", resp.Headers["Allow"])
-				}
-				if (len(r.starter.got) == 1) != (tt.status == 200) {
-					t.Errorf("%d calls to Incode", len(r.starter.got))
-				}
-			})
-		}
-	}
-}
-
-func TestEventThatIsNone(t *testing.T) {
-	for _, payload := range []string{
-		`{}`, `[]`, `null`, `"canary"`, `{"version":"2.0","body":7}`,
-		`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":{"sub":12345678}}}}}`,
-		`{"version":"2.0","isBase64Encoded":12345678.5}`,
+		{"unchanged", func(*httpEvent) {}, 200, ""},
+		{"header names as sam local sends them", func(e *httpEvent) { *e = event(t, "sam-local", "") }, 200, ""},
+		{"no body", func(e *httpEvent) { e.Body = "" }, 400, "invalid-json"},
+		{"broken base64", func(e *httpEvent) { e.Body, e.IsBase64Encoded = "%%%", true }, 400, "invalid-json"},
+		{"8 KiB", body(8<<10, false), 200, ""},
+		{"8 KiB in base64", body(8<<10, true), 200, ""},
+		{"8 KiB and a byte", body(8<<10+1, false), 413, "body-too-large"},
+		{"8 KiB and a byte in base64", body(8<<10+1, true), 413, "body-too-large"},
+		{"charset", header("content-type", "Application/JSON; charset=UTF-8"), 200, ""},
+		{"another charset", header("content-type", "application/json; charset=utf-16"), 415, "unsupported-media-type"},
+		{"another parameter", header("content-type", "application/json; v=1"), 415, "unsupported-media-type"},
+		{"a type without CORS preflight", header("content-type", "text/plain"), 415, "unsupported-media-type"},
+		{"two types", header("content-type", "text/plain,application/json"), 415, "unsupported-media-type"},
+		{"no type", func(e *httpEvent) { delete(e.Headers, "content-type") }, 415, "unsupported-media-type"},
+		{"gzip", header("content-encoding", "gzip"), 415, "unsupported-media-type"},
+		{"identity under sam local", header("Content-Encoding", "identity"), 415, "unsupported-media-type"},
+		{"path of a custom domain", func(e *httpEvent) { e.RawPath = "/verify/omni/start" }, 200, ""},
+		{"route of every request", route("$default"), 404, "not-found"},
+		{"another method", route("GET /omni/start"), 404, "not-found"},
+		{"another path", route("POST /start"), 404, "not-found"},
+		// It has the claims in another place, so the caller would not be the customer.
+		{"payload format 1.0", func(e *httpEvent) { e.Version = "1.0" }, 500, "internal"},
 	} {
-		r := newRig(t)
-		resp, body := r.invoke(t, []byte(payload))
-		if resp.StatusCode != 500 || code(body) != "internal" || strings.Contains(r.logged.String(), "12345678") {
-			t.Errorf("%s: got %d %s; log %s", payload, resp.StatusCode, resp.Body, r.logged.String())
-		}
-	}
-}
-
-// encoding/json would hand these on as U+FFFD.
-func TestBrokenTextInTheEventItself(t *testing.T) {
-	good, err := json.Marshal(event(t, "iam", `{"configurationId":"`+flow+`","customFields":{"k":"HERE"}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{"invalid UTF-8": "\xff", "UTF-8 of a surrogate": "\xed\xa0\x80", "half of a surrogate pair": `\ud800`} {
-		r := newRig(t)
-		if resp, body := r.invoke(t, bytes.Replace(good, []byte("HERE"), []byte(text), 1)); resp.StatusCode != 400 || code(body) != "invalid-json" {
-			t.Errorf("%s: got %d %s", name, resp.StatusCode, resp.Body)
-		}
-		if line := r.logLine(t); line["apiRequestId"] == "" {
-			t.Errorf("%s: nothing finds the log line: %v", name, line)
-		}
-	}
-	r := newRig(t)
-	if resp, _ := r.invoke(t, bytes.Replace(good, []byte("HERE"), []byte(`\ud83d\ude00`), 1)); resp.StatusCode != 200 || r.starter.got[0].CustomFields["k"] != "😀" {
-		t.Errorf("a whole pair: got %d %s", resp.StatusCode, resp.Body)
-	}
-}
-
-func TestSessionStartedInVainIsNamedInTheLog(t *testing.T) {
-	r := newRig(t, func(context.Context) (incode.Session, error) {
-		return incode.Session{InterviewID: interviewID}, &incode.Error{Outcome: incode.InvalidReply, Status: 200}
-	})
-	r.config.ReturnInterviewID = true
-	resp, body := r.send(t, event(t, "iam", ""))
-	if code(body) != "incode-invalid-response" || strings.Contains(resp.Body, interviewID) || r.logLine(t)["interviewId"] != interviewID {
-		t.Errorf("got %d %s; log %s", resp.StatusCode, resp.Body, r.logged.String())
-	}
-}
-
-func TestTokenClaimsAndBodyAreNotPrinted(t *testing.T) {
-	payload, err := json.Marshal(event(t, "jwt", `{"configurationId":"canary"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ev, err := decodeEvent(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp := newResponse(200, "application/json", map[string]string{"token": token})
-	for _, v := range []any{ev, *ev, resp, &resp, []response{resp}, struct{ R response }{resp}} {
-		leaktest.Printed(t, v, "canary")
-	}
-	if got := fmt.Sprint(ev, resp); got != "[event] [response 200]" {
-		t.Errorf("they print as %s", got)
-	}
-	r := newRig(t)
-	leaktest.Check(t, r.Endpoint, "canary")
-	leaktest.Check(t, exchange{err: &refusal{kind: customerMismatch}}, "canary")
-}
-
-func TestPanicIsAnAnswer(t *testing.T) {
-	for name, value := range map[string]any{
-		"a string": "canary", "an error": errors.New("canary"), "a map": map[string]string{"token": "canary"},
-		"a session": incode.Session{Token: token}, "a request": &incode.StartRequest{ExternalCustomerID: "canary"},
-	} {
-		r := newRig(t, func(context.Context) (incode.Session, error) { panic(value) }, succeed)
-		if resp, body := r.send(t, event(t, "iam", "")); resp.StatusCode != 500 || code(body) != "internal" {
-			t.Errorf("%s: got %d %s", name, resp.StatusCode, resp.Body)
-		}
-		if line := r.logLine(t); !strings.Contains(line["stack"].(string), "endpoint_test.go") {
-			t.Errorf("%s: the log does not tell where: %v", name, line)
-		}
-		if resp, _ := r.send(t, event(t, "iam", "")); resp.StatusCode != 200 {
-			t.Errorf("%s: the next call fails: %s", name, resp.Body)
-		}
-	}
-}
-
-func TestDeadlines(t *testing.T) {
-	left := func(lambda time.Duration, timeout time.Duration) (d time.Duration) {
-		r := newRig(t, func(ctx context.Context) (incode.Session, error) {
-			deadline, _ := ctx.Deadline()
-			d = time.Until(deadline)
-			return succeed(ctx)
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHarness(t)
+			e := event(t, "iam", "")
+			tt.change(&e)
+			r := h.send(t, e)
+			if r.status != tt.status || r.code != tt.code || h.incode.Sessions() == 1 != (r.status == 200) {
+				t.Errorf("got %d %s, %d sessions", r.status, r.text, h.incode.Sessions())
+			}
 		})
-		r.config.IncodeTimeout = timeout
-		ctx, cancel := context.WithTimeout(t.Context(), lambda)
-		defer cancel()
-		payload, _ := json.Marshal(event(t, "iam", ""))
-		if _, err := r.Invoke(ctx, payload); err != nil {
-			t.Fatal(err)
+	}
+}
+
+func TestOtherEventsAreInternalErrors(t *testing.T) {
+	for _, payload := range []string{
+		``, `{}`, `[]`, `null`, `"canary"`, `{"version":"2.0","body":7}`, `{"version":"2.0","isBase64Encoded":"canary"}`,
+		`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":{"sub":"canary","level":12345678}}}}}`,
+	} {
+		h := newHarness(t)
+		r := h.invoke(t, []byte(payload))
+		if r.status != 500 || r.code != "internal" || strings.Contains(h.logged.String(), "12345678") {
+			t.Errorf("%s: got %d %s; log %s", payload, r.status, r.text, h.logged.String())
 		}
-		return d
 	}
-	if d := left(time.Hour, 10*time.Second); d > 10*time.Second || d < 5*time.Second {
-		t.Errorf("INCODE_TIMEOUT is not kept: %v", d)
+}
+
+func TestFailuresBecomeProblems(t *testing.T) {
+	secretFails := func(code string, status int) func(*harness) {
+		return func(h *harness) { h.secrets.Fail(code, status) }
 	}
-	if d := left(time.Hour, 2*time.Hour); d > time.Hour-500*time.Millisecond || d < time.Hour-time.Minute {
-		t.Errorf("Lambda's deadline leaves no room for the answer: %v", d)
+	noSecret, secretDown := secretFails("ResourceNotFoundException", 400), secretFails("InternalServiceError", 500)
+	incodeDown := func(h *harness) { h.incodeServer.Close() }
+	littleTime := func(h *harness) { h.timeout = responseReserve + 90*time.Millisecond }
+	// A request to the flow that never responds ends only because of these two limits.
+	shortIncodeTimeout := func(h *harness) { h.Config.IncodeTimeout = 2 * time.Second }
+	shortDeadline := func(h *harness) { h.Config.IncodeTimeout, h.timeout = time.Hour, responseReserve+2*time.Second }
+	for _, tt := range []struct {
+		name    string
+		prepare func(*harness)
+		flow    string
+		want    *problem.Problem
+		status  any    // of Incode in the log, or nil when Incode was not called
+		cause   string // in the log after the problem's title
+	}{
+		{"secret missing", noSecret, flow, problem.ServiceMisconfigured, nil, "operation error"},
+		{"Secrets Manager fails", secretDown, flow, problem.SecretUnavailable, nil, "operation error"},
+		{"Incode not reached", incodeDown, flow, problem.IncodeUnavailable, 0.0, "dial tcp"},
+		{"too little time for a response", littleTime, flow, problem.IncodeUnavailable, 0.0, ""},
+		{"throttled", nil, failing("0429"), problem.IncodeThrottled, 429.0, "HTTP 429"},
+		{"rejected", nil, failing("0400"), problem.IncodeRejected, 400.0, "HTTP 400"},
+		{"failed", nil, failing("0500"), problem.IncodeFailed, 500.0, "HTTP 500"},
+		{"no token", nil, failing("bad1"), problem.IncodeInvalidResponse, 200.0, "the response has no usable token"},
+		{"connection closed", nil, failing("dead"), problem.OutcomeUnknown, 0.0, ""},
+		{"no response in INCODE_TIMEOUT", shortIncodeTimeout, failing("0408"), problem.IncodeTimeout, 0.0, ""},
+		{"no response before Lambda's deadline", shortDeadline, failing("0408"), problem.IncodeTimeout, 0.0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // some wait
+			h := newHarness(t)
+			if tt.status != nil {
+				h.loadKey(t) // so that the time for it does not count
+			}
+			if tt.prepare != nil {
+				tt.prepare(h)
+			}
+			r := h.send(t, event(t, "iam", start(tt.flow)))
+			if r.status != tt.want.Status || r.code != tt.want.Code || r.line["incodeStatus"] != tt.status ||
+				!strings.HasPrefix(r.logged, tt.want.Title+": "+tt.cause) {
+				t.Errorf("got %d %s, log %v", r.status, r.text, r.line)
+			}
+		})
+	}
+}
+
+func TestRefusedKeyIsReplacedOnce(t *testing.T) {
+	newKey := func(h *harness) { h.secrets.Put(secretID, nextKey) }
+	rotate := func(h *harness) { newKey(h); h.incode.SetKey(nextKey) }
+	bothKeys := func(h *harness) { newKey(h); h.incode.SetKey(firstKey, nextKey) }
+	secretFails := func(code string, status int) func(*harness) {
+		return func(h *harness) { h.incode.SetKey(nextKey); h.secrets.Fail(code, status) }
+	}
+	noSecret, secretDown := secretFails("ResourceNotFoundException", 400), secretFails("InternalServiceError", 500)
+	for _, tt := range []struct {
+		name      string
+		prepare   func(*harness)
+		flow      string
+		code      string
+		requests  int     // to Incode
+		status    float64 // of Incode in the log
+		refreshes float64
+	}{
+		{"no newer key", func(*harness) {}, failing("0403"), "incode-unauthorized", 1, 403, 0},
+		{"newer key works", rotate, flow, "", 2, 200, 1},
+		{"newer key is refused too", bothKeys, failing("0401"), "incode-unauthorized", 2, 401, 1},
+		{"request with the newer key fails", rotate, failing("0500"), "incode-failed", 2, 500, 1},
+		{"Secrets Manager fails", secretDown, flow, "secret-unavailable", 1, 403, 0},
+		{"secret was deleted", noSecret, flow, "service-misconfigured", 1, 403, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHarness(t)
+			h.loadKey(t)
+			tt.prepare(h)
+			r := h.send(t, event(t, "iam", start(tt.flow)))
+			if r.code != tt.code || h.incode.Requests() != tt.requests || h.secrets.Requests() != 2 {
+				t.Errorf("got %d %s, %d requests to Incode, %d loads of the secret, want %d and 2",
+					r.status, r.text, h.incode.Requests(), h.secrets.Requests(), tt.requests)
+			}
+			if used := h.incode.Last().Header.Get("X-Api-Key"); (used == nextKey) != (tt.requests == 2) {
+				t.Errorf("the last request had the key %s", used)
+			}
+			if r.line["incodeStatus"] != tt.status || r.line["KeyRefreshes"] != tt.refreshes ||
+				tt.code != "" && !strings.Contains(r.logged, fmt.Sprintf("HTTP %v", tt.status)) {
+				t.Errorf("log %v", r.line)
+			}
+		})
+	}
+}
+
+func TestRetryAfterIsOneSecondToOneMinute(t *testing.T) {
+	for wait, want := range map[time.Duration]string{
+		-time.Hour: "1", 0: "1", time.Second: "1", time.Second + 1: "2", time.Minute: "60", math.MaxInt64: "60",
+	} {
+		r := new(Endpoint).response(&exchange{err: problem.IncodeThrottled, session: incode.Session{RetryAfter: wait}})
+		if r.Headers.RetryAfter != want {
+			t.Errorf("%v: got %s, want %s", wait, r.Headers.RetryAfter, want)
+		}
+	}
+	r := new(Endpoint).response(&exchange{err: problem.IncodeFailed, session: incode.Session{RetryAfter: time.Hour}})
+	if r.Headers.RetryAfter != "" {
+		t.Errorf("a failure that may have started a session has Retry-After: %s", r.Headers.RetryAfter)
+	}
+}
+
+func TestSessionWithoutTokenIsNamedInTheLogOnly(t *testing.T) {
+	h := newHarness(t)
+	h.Config.ReturnInterviewID = true
+	r := h.send(t, event(t, "iam", start(failing("bad1"))))
+	if id, _ := r.line["interviewId"].(string); h.incode.Sessions() != 1 || id == "" || strings.Contains(r.text, id) {
+		t.Errorf("got %s; log %v", r.text, r.line)
+	}
+}
+
+func TestPanicBecomesAResponse(t *testing.T) {
+	for _, value := range []any{"canary", errors.New("canary"), incode.Session{Token: "canary"}} {
+		h := newHarness(t)
+		customer := fieldOf("externalCustomerId")
+		customer.check = func(config.Config, string) bool { panic(value) }
+		r := h.send(t, event(t, "iam", ""))
+		customer.check = nil
+		if r.code != "internal" || !strings.HasPrefix(r.logged, fmt.Sprintf("panic: a value of type %T\n", value)) ||
+			!strings.Contains(r.logged, "endpoint_test.go") {
+			t.Errorf("%T: got %d %s, log %s", value, r.status, r.text, r.logged)
+		}
+		if r := h.send(t, event(t, "iam", "")); r.status != 200 {
+			t.Errorf("%T: the next request fails: %s", value, r.text)
+		}
 	}
 }

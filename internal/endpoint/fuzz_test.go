@@ -1,171 +1,162 @@
 package endpoint
 
 import (
-	"bytes"
-	"context"
+	"encoding/base64"
 	"encoding/json"
-	"log/slog"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/aws/aws-lambda-go/events"
 
-	"omnistart/internal/config"
-	"omnistart/internal/incode"
+	"omnistart/internal/problem"
 )
 
-// FuzzInvoke hands over events that API Gateway would never send. A session is
-// started only for what AWS's own event type, too, reads as a good request, and
-// for nobody but its caller.
+// FuzzInvoke invokes the endpoint with any event, or with any body in a valid event. It always returns a response and
+// writes one log line. It calls Incode only for what AWS's own event type reads as a valid request, with exactly the
+// fields of its body, and only for its caller. Lambda's deadline has passed, so the call fails before it uses the
+// network, which would make the coverage of an input random.
 func FuzzInvoke(f *testing.F) {
 	for _, name := range []string{"iam", "jwt", "sam-local"} {
-		data, err := os.ReadFile("testdata/" + name + ".json")
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
+		f.Add(encode(f, event(f, name, "")), "")
 	}
-	f.Add([]byte(`{"version":"2.0","routeKey":"POST /omni/start","headers":{"content-type":"application/json"},"body":"e30=","isBase64Encoded":true}`))
-	f.Add([]byte(`{"version":"2.0","routeKey":"POST /omni/start","headers":{"content-type":"application/json"},"body":"{\"configurationId\":\"` + flow +
-		`\",\"externalCustomerId\":\"victim\"}","requestContext":{"authorizer":{"jwt":{"claims":{"sub":"me"}}}},"REQUESTCONTEXT":{"Authorizer":{"JWT":null}}}`))
-	base := newRig(f).config
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		starter := &starter{answers: []func(context.Context) (incode.Session, error){succeed}}
-		var logged bytes.Buffer
-		out, err := New(base, &keys{}, starter, slog.New(slog.NewJSONHandler(&logged, nil))).Invoke(t.Context(), payload)
-		var resp events.APIGatewayV2HTTPResponse
-		if err != nil || json.Unmarshal(out, &resp) != nil || !json.Valid([]byte(resp.Body)) {
-			t.Fatalf("answer %s, %v", out, err)
-		}
-		if strings.Contains(logged.String(), `"stack":`) || strings.Contains(logged.String(), token) || bytes.Count(logged.Bytes(), []byte("\n")) != 1 {
-			t.Fatalf("logged %s", logged.String())
-		}
-		if (resp.StatusCode == 200) != (len(starter.got) == 1) || resp.StatusCode != 200 && (len(starter.got) > 0 || resp.StatusCode < 400) {
-			t.Fatalf("%d calls to Incode: %s", len(starter.got), out)
-		}
-		if len(starter.got) == 0 {
-			return
-		}
-		var ev events.APIGatewayV2HTTPRequest
-		if json.Unmarshal(payload, &ev) != nil {
-			return // over a field that is not ours
-		}
-		got := starter.got[0]
-		if ev.Version != "2.0" || ev.RouteKey != "POST "+path && ev.RequestContext.HTTP.Method != "POST" || got.ConfigurationID != flow {
-			t.Fatalf("started %+v", got)
-		}
-		if a := ev.RequestContext.Authorizer; a != nil && a.JWT != nil && (got.ExternalCustomerID == "" || got.ExternalCustomerID != a.JWT.Claims["sub"]) {
-			t.Fatalf("started a session of %q for %v", got.ExternalCustomerID, a.JWT.Claims)
-		}
-	})
-}
-
-// FuzzParse looks for a body that encoding/json reads otherwise than what goes
-// to Incode, and for one that is refused without a reason.
-func FuzzParse(f *testing.F) {
-	for _, s := range []string{
-		fullBody, `{"configurationId":"` + flow + `","externalCustomerId":"c-1","customFields":{"a":"b"}}`,
-		`{"configurationId":"` + flow + `","redirectionUrl":"https://app.example.com/\\x"}`, `{"configurationId":1}`,
-		`{"configurationId":"` + flow + `","Language":"en-US"}`, `{"configurationId":"` + flow + `","customFields":{}}`, `{"configurationId":"` + flow + `","uuid":""}`,
+	const prefix = `{"version":"2.0","routeKey":"POST /omni/start","headers":{"content-type":"application/json"},"body":`
+	f.Add([]byte(prefix+`"e30=","isBase64Encoded":true}`), "")
+	f.Add([]byte(prefix+`"{\"configurationId\":\"`+flow+`\",\"externalCustomerId\":\"victim\"}","requestContext":`+
+		`{"authorizer":{"jwt":{"claims":{"sub":"me"}}}},"REQUESTCONTEXT":{"Authorizer":{"JWT":null}}}`), "")
+	for _, body := range []string{
+		fullBody, start(flow), start(flow) + `{}`, start(flow) + "\xff", `{"configurationId":1}`, `null`,
+		`{"configurationId":"` + flow + `","language":1,"\u006canguage":"en-US","Language":1}`,
+		`{"configurationId":"` + flow + `","language":1,"\u006canguage":"en-US"}`,
+		`{"configurationId":"` + flow + `","customFields":{"a\/b":"\ud800","a":"b","a":"c"}}`,
 	} {
-		f.Add([]byte(s))
+		f.Add([]byte{}, body)
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		r, err := parse(body, redirectHosts)
+	h := newHarness(f)
+	h.loadKey(f)
+	h.Config.ConfigurationIDs = map[string]bool{flow: true}
+	valid := event(f, "iam", "")
+	f.Fuzz(func(t *testing.T, payload []byte, body string) {
+		if body != "" {
+			e := valid
+			e.Body = body
+			payload = encode(t, e)
+		}
+		h.logged.Reset()
+		out, err := h.Invoke(lambdaContext(t, 0), payload)
+		var response events.APIGatewayV2HTTPResponse
+		if err != nil || json.Unmarshal(out, &response) != nil || !json.Valid([]byte(response.Body)) {
+			t.Fatalf("response %s, %v", out, err)
+		}
+		if log := h.logged.String(); strings.Count(log, "\n") != 1 || strings.Contains(log, "panic: ") {
+			t.Fatalf("log %s", log)
+		}
+		if invalid := strings.Contains(response.Body, `"errors":[{"pointer":"/`); invalid != (response.StatusCode == 422) {
+			t.Fatalf("response %s", out)
+		}
+		var read httpEvent
+		var fields, sent map[string]any
+		if err = json.Unmarshal(payload, &read); err == nil {
+			fields, err = h.requestFields(&read)
+		}
 		if err != nil {
-			if resp := problemResponse(err, "id"); resp.StatusCode != 400 && (resp.StatusCode != 422 || !strings.Contains(resp.Body, `"errors":[`)) {
-				t.Fatalf("answer %d %s", resp.StatusCode, resp.Body)
+			if response.StatusCode < 400 || response.StatusCode == 503 {
+				t.Fatalf("response %s to %v", out, err)
 			}
 			return
 		}
-		sent, err := json.Marshal(r)
-		if err != nil {
-			t.Fatal(err)
+		decode(t, encode(t, fields), &sent)
+		if _, err := readFields(h.Config, encode(t, sent)); err != nil || response.StatusCode != 503 {
+			t.Fatalf("response %s to %v", out, sent)
 		}
-		want, got := map[string]any{"countryCode": "ALL"}, map[string]any{}
-		if err := json.Unmarshal(body, &want); err != nil {
-			t.Fatal(err)
+		var e events.APIGatewayV2HTTPRequest
+		if json.Unmarshal(payload, &e) != nil {
+			return // a member that the endpoint does not read has another type
 		}
-		if fields, _ := want["customFields"].(map[string]any); len(fields) == 0 {
-			delete(want, "customFields")
+		text := []byte(e.Body)
+		if e.IsBase64Encoded {
+			text, err = base64.StdEncoding.DecodeString(e.Body)
 		}
-		if err := json.Unmarshal(sent, &got); err != nil || !reflect.DeepEqual(got, want) {
-			t.Fatalf("sent %s for %s", sent, body)
+		want := object{"countryCode": "ALL"}
+		if err != nil || json.Unmarshal(text, &want) != nil || e.Version != "2.0" || e.RouteKey != "POST /omni/start" {
+			t.Fatalf("a session for %s", payload)
+		}
+		if a := e.RequestContext.Authorizer; a != nil && a.JWT != nil {
+			want["externalCustomerId"] = a.JWT.Claims["sub"]
+		}
+		if !reflect.DeepEqual(sent, want) {
+			t.Fatalf("sent %v, want %v", sent, want)
 		}
 	})
 }
 
-// FuzzFields holds the patterns to plain loops: those of the contract's texts
-// with value, and of a custom field with both.
-func FuzzFields(f *testing.F) {
-	for _, s := range []string{"", "a", "ALL", "MX", "MEX", "MEXI", "en-US", "kab-DZ", "en-us", flow, strings.ToUpper(flow), flow + "\n", "auth0|5f7c", "-a", "a b", "ſ", "a\x00",
-		"a\u0085", "a\u2028", "K", strings.Repeat("a", 128), strings.Repeat("a", 129), strings.Repeat("é", 32), strings.Repeat("é", 33), strings.Repeat("v", 257),
-		strings.Repeat("é", 256), strings.Repeat("é", 257), "a#", "abcd-US", "en-USA"} {
+// FuzzFieldRules compares the rules of the contract with plain loops: those of the texts for value, and those of a
+// custom field for name and value.
+func FuzzFieldRules(f *testing.F) {
+	for _, s := range []string{
+		"", "a", "ALL", "MX", "MEXI", "en-US", "kab-DZ", "abcd-US", "en-USA", flow, strings.ToUpper(flow), flow + "\n",
+		"auth0|5f7c", "-a", "a b", "a#", "ſ", "K", "a\x00", "a\u0085", "a\u2028", "a\ufffd", strings.Repeat("a", 128),
+		strings.Repeat("a", 129), strings.Repeat("é", 64), strings.Repeat("é", 65), strings.Repeat("é", 256),
+		strings.Repeat("é", 257),
+	} {
 		f.Add("k", s)
 		f.Add(s, "v")
 	}
 	const digit, lower, upper = "0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	made := func(s, of string, least, most int) bool {
-		return len(s) >= least && len(s) <= most && strings.Trim(s, of) == ""
+	consists := func(s, of string, minLength, maxLength int) bool {
+		return len(s) >= minLength && len(s) <= maxLength && strings.Trim(s, of) == ""
 	}
-	plain := func(s string, most int) bool {
-		return len([]rune(s)) <= most && !slices.ContainsFunc([]rune(s), func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 })
+	printable := func(s string, maxLength int) bool {
+		return len([]rune(s)) <= maxLength &&
+			!slices.ContainsFunc([]rune(s), func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\ufffd' })
 	}
 	f.Fuzz(func(t *testing.T, name, value string) {
-		lang, land, _ := strings.Cut(value, "-")
-		for field, tt := range map[string]struct{ got, want bool }{
-			"configurationId": {config.ConfigurationID.MatchString(value), made(value, digit+"abcdef", 24, 24)},
-			"externalCustomerId": {isCustomerID(value),
-				made(value, digit+lower+upper+"._:@+|~=/-", 1, 128) && strings.Contains(digit+lower+upper, value[:1])},
-			"countryCode": {countryCode.MatchString(value), made(value, upper, 2, 3)},
-			"language":    {language.MatchString(value), made(lang, lower, 2, 3) && made(land, upper, 2, 2)},
+		language, country, _ := strings.Cut(value, "-")
+		for field, want := range map[string]bool{
+			"configurationId": consists(value, digit+"abcdef", 24, 24),
+			"externalCustomerId": consists(value, digit+lower+upper+"._:@+|~=/-", 1, 128) &&
+				strings.Contains(digit+lower+upper, value[:1]),
+			"countryCode": consists(value, upper, 2, 3),
+			"language":    consists(language, lower, 2, 3) && consists(country, upper, 2, 2),
 		} {
-			if tt.got != tt.want {
-				t.Errorf("%s %q: accepted: %t", field, value, tt.got)
+			if got := fieldOf(field).accepts(withRedirects, value); got != want {
+				t.Errorf("%s %q is accepted: %t", field, value, got)
 			}
 		}
-		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return // no JSON could say it
-		}
-		body, err := json.Marshal(map[string]any{"configurationId": flow, "customFields": map[string]string{name: value}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := parse(body, nil)
-		if good := name != "" && plain(name, 64) && plain(value, 256); good != (err == nil) || good && r.CustomFields[name] != value {
-			t.Errorf("custom field %q: %q: got %v, %v", name, value, r.CustomFields, err)
+		want := name != "" && printable(name, 64) && printable(value, 256)
+		if found := checkCustomFields(map[string]any{name: value}, "rule"); (found == nil) != want || len(found) > 1 {
+			t.Errorf("custom field %q: %q: got %v", name, value, found)
 		}
 	})
 }
 
-// FuzzRedirect reads each URL that is accepted as browsers do, who have another
-// standard than Go.
+// FuzzRedirect reads each URL that is accepted as browsers do, which follow another standard than Go.
 func FuzzRedirect(f *testing.F) {
-	for _, s := range []string{"https://app.example.com", "https://APP.example.com/a?b#c", "https://localhost:8443/", "https://app.example.com@evil.net/",
-		"https://app.example.com\\@evil.net/", "https:app.example.com", "https:///app.example.com", "https://app.example.com/\t", "https://app%2eexample.com/",
-		"https://app.example.com:443/", "https://app.example.com:/", "https://evil.net/https://app.example.com", "HTTPS://app.example.com/", "https://app.example.com.",
-		"https://app.example.com?@evil.net", "https://app.example.com#@evil.net", "https://[::1]/", "https://\u212Aapp.example.com/"} {
+	for _, s := range []string{
+		"https://app.example.com", "https://APP.example.com/a?b#c", "https://localhost:8443/", "https:app.example.com",
+		"https://app.example.com@evil.net/", "https://app.example.com\\@evil.net/", "https://app.example.com/\t",
+		"https:///app.example.com",
+		"https://app%2eexample.com/", "https://app.example.com:443/", "https://app.example.com:/", "HTTPS://app.example.com/",
+		"https://app.example.com.", "https://evil.net/https://app.example.com", "https://app.example.com?@evil.net",
+		"https://app.example.com#@evil.net", "https://[::1]/", "https://\u212Aapp.example.com/",
+	} {
 		f.Add(s)
 	}
 	simple := regexp.MustCompile(`^https://(app\.example\.com|localhost:8443)(/[A-Za-z0-9/_.-]*)?(\?[a-z0-9=&]*)?$`)
 	f.Fuzz(func(t *testing.T, s string) {
-		got := redirectable(s, redirectHosts)
-		if got && (len(s) > 2048 || !redirectHosts[browserHost(s)]) {
+		accepted := fieldOf("redirectionUrl").accepts(withRedirects, s)
+		if accepted && (len(s) > 2048 || !withRedirects.RedirectHosts[browserHost(s)]) {
 			t.Errorf("accepted %q, which leads to %q", s, browserHost(s))
 		}
-		if !got && len(s) <= 2048 && simple.MatchString(s) {
+		if !accepted && len(s) <= 2048 && simple.MatchString(s) {
 			t.Errorf("refused %q", s)
 		}
 	})
 }
 
-// browserHost returns the host and port that an https URL leads a browser to,
-// or "" if it is of another scheme or has a user.
+// browserHost returns the host and port that an https URL leads a browser to, or "" if it has another scheme or a user.
 // https://url.spec.whatwg.org/#concept-basic-url-parser
 func browserHost(s string) string {
 	s = strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
@@ -181,26 +172,40 @@ func browserHost(s string) string {
 	return strings.ToLower(rest)
 }
 
-// FuzzContentType wants application/json in UTF-8, and no parameter besides
-// that another reader might go by.
+// FuzzContentType accepts only application/json in UTF-8, without a parameter that another reader might use.
 func FuzzContentType(f *testing.F) {
-	for _, s := range []string{"application/json", "Application/JSON; charset=UTF-8", `application/json;charset="utf-8"`, "application/json; charset=utf-16", "application/json; v=1",
-		"application/json;", "application/json ;; charset=utf-8 ;", "application/json; charset", "text/plain", "text/plain,application/json", "application/json,text/plain",
-		"application/json text/plain", "", "application/jsonp", "application/json; charset=utf-8; charset=utf-16", "application/json; charset*0=utf-; charset*1=16",
-		"application/json; c*1=x", "application/j\u017fon", "application/json\n", `application/json; charset="utf-8`} {
+	for _, s := range []string{
+		"application/json", "Application/JSON; charset=UTF-8", `application/json;charset="utf-8"`, "application/json;",
+		"application/json ;; charset=utf-8 ;", "application/json; charset=utf-16", "application/json; v=1", "", "text/plain",
+		"application/json; charset", "application/json; charset=utf-8; charset=utf-16", `application/json; charset="utf-8`,
+		"application/json; charset*0=utf-; charset*1=16", "application/json; c*1=x", "application/json,text/plain",
+		"text/plain,application/json", "application/json text/plain", "application/jsonp", "application/json\n",
+		"application/j\u017fon", "applicat\u0130on/json", "application/json; char\u017fet=utf-8",
+	} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, v string) {
-		ev := &httpEvent{Body: "{}"}
-		ev.Headers.ContentType = v
-		_, err := readBody(ev)
-		mediaType, parameters, _ := strings.Cut(strings.ToLower(v), ";")
-		good := strings.TrimRight(mediaType, " \t") == "application/json"
-		for p := range strings.SplitSeq(parameters, ";") {
-			good = good && slices.Contains([]string{"", "charset=utf-8", `charset="utf-8"`}, strings.Trim(p, " \t"))
+	lowerASCII := func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
 		}
-		if good != (err == nil) || err != nil && kindOf(err).status != 415 {
-			t.Errorf("%q: %v", v, err)
+		return r
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		event := &httpEvent{Version: "2.0", RouteKey: "POST /omni/start", Body: "{}"}
+		event.Headers.ContentType = value
+		_, err := new(Endpoint).requestFields(event)
+		mediaType, parameters, _ := strings.Cut(strings.Map(lowerASCII, value), ";")
+		want := problem.ValidationFailed
+		if strings.TrimRight(mediaType, " \t") != "application/json" {
+			want = problem.UnsupportedMediaType
+		}
+		for p := range strings.SplitSeq(parameters, ";") {
+			if !slices.Contains([]string{"", "charset=utf-8", `charset="utf-8"`}, strings.Trim(p, " \t")) {
+				want = problem.UnsupportedMediaType
+			}
+		}
+		if problemOf(err) != want {
+			t.Errorf("%q: got %v, want %v", value, err, want)
 		}
 	})
 }

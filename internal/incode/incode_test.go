@@ -2,7 +2,6 @@ package incode
 
 import (
 	"bufio"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -10,369 +9,346 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"omnistart/internal/apikey"
+	"omnistart/internal/problem"
 	"omnistart/internal/tooling/incodetest"
 	"omnistart/internal/tooling/leaktest"
 )
 
-var key = apikey.NewKey(incodetest.Key, "v1")
-
-// standIn serves the Incode stand-in over TLS and returns a client for it.
-func standIn(t *testing.T) (*incodetest.Server, *httptest.Server, *Client) {
-	t.Helper()
-	s := incodetest.New()
-	server := httptest.NewTLSServer(s)
-	t.Cleanup(server.Close)
-	t.Cleanup(s.Close)
-	return s, server, clientOf(t, server)
-}
-
-func parsed(t testing.TB, baseURL string) *url.URL {
-	t.Helper()
-	u, err := url.Parse(baseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
-func clientOf(t *testing.T, server *httptest.Server) *Client {
-	t.Helper()
-	c := New(parsed(t, server.URL))
-	if c.pool.tls != nil {
-		c.pool.tls.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	}
-	t.Cleanup(func() {
-		for _, idle := range c.pool.idle {
-			idle.Close()
-		}
-	})
-	return c
-}
-
-// failure returns the *Error of a call that must have failed.
-func failure(t *testing.T, err error) *Error {
-	t.Helper()
-	var e *Error
-	if !errors.As(err, &e) {
-		t.Fatalf("not an *Error: %v", err)
-	}
-	return e
-}
-
-func TestStartSendsWhatIncodeDocuments(t *testing.T) {
-	s, _, c := standIn(t)
-	got, err := c.Start(t.Context(), key, StartRequest{
-		ConfigurationID: incodetest.FlowID, ExternalCustomerID: "customer-42", CountryCode: "ALL", Language: "en-US",
-		RedirectionURL: "https://app.example.com/done", CustomFields: map[string]string{"plan": "<gold>"},
+func TestRequestIsTheDocumentedOne(t *testing.T) {
+	incode := incodetest.New()
+	_, c := serve(t, incode)
+	session, err := c.Start(withDeadline(t), key, map[string]any{
+		"configurationId": incodetest.FlowID, "externalCustomerId": "customer-42", "countryCode": "ALL",
+		"redirectionUrl": "https://app.example.com/done", "customFields": map[string]any{"plan": "<gold>"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Count(got.Token, ".") != 2 || len(got.InterviewID) != 24 {
-		t.Errorf("not a token and an interview ID: %+v", got)
+	if tokens := incode.SessionsOf("customer-42"); !slices.Contains(tokens, session.Token) {
+		t.Errorf("token %q, want one of %q", session.Token, tokens)
 	}
-	last := s.Last()
-	if last.Fields["externalCustomerId"] != "customer-42" || last.Fields["language"] != "en-US" || len(last.Fields) != 6 {
-		t.Errorf("fields: %v", last.Fields)
+	if len(session.InterviewID) != 24 || session.Status != 200 {
+		t.Errorf("got %v, HTTP %d", session, session.Status)
 	}
-	if last.Header.Get("Accept") != "application/json" {
-		t.Errorf("accepts %q", last.Header.Get("Accept"))
+	last := incode.Last()
+	if custom, _ := last.Fields["customFields"].(map[string]any); len(last.Fields) != 5 || custom["plan"] != "<gold>" {
+		t.Errorf("Incode received %v", last.Fields)
+	}
+	headers := map[string]string{
+		"Accept": "application/json", "Content-Type": "application/json", "Api-Version": "1.0", "X-Api-Key": incodetest.Key,
+		"Content-Length": last.Header.Get("Content-Length"),
 	}
 	for name := range last.Header {
-		switch name {
-		case "Content-Type", "Content-Length", "Accept", "Accept-Encoding", "User-Agent", "Api-Version", "X-Api-Key":
-		default:
-			t.Errorf("Incode is sent %s, which it does not ask for", name)
+		if want, ok := headers[name]; !ok || last.Header.Get(name) != want {
+			t.Errorf("Incode received %s: %s", name, last.Header.Get(name))
 		}
+	}
+	if len(last.Header) != len(headers) {
+		t.Errorf("Incode received %d headers, want %d", len(last.Header), len(headers))
 	}
 }
 
-func TestTokenAndCustomerAreNeverShown(t *testing.T) {
-	session := Session{Token: "canary-token", InterviewID: "6a1"}
-	request := StartRequest{ExternalCustomerID: "canary-customer", RedirectionURL: "https://canary-url", CustomFields: map[string]string{"canary-name": "canary-value"}}
-	for _, v := range []any{
-		session, &session, []Session{session}, struct{ S Session }{session}, map[Session]Session{session: session},
-		request, &request,
-	} {
+func TestHostHeaderHasThePort(t *testing.T) {
+	hosts := make(chan string, 1)
+	server, c := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hosts <- r.Host }))
+	_, _ = c.Start(withDeadline(t), key, fields)
+	if host := <-hosts; "https://"+host != server.URL {
+		t.Errorf("Host: %s", host)
+	}
+}
+
+func TestConcurrentRequestsReceiveTheirOwnSessions(t *testing.T) {
+	incode := incodetest.New()
+	server := httptest.NewServer(incode) // without TLS: so many handshakes can exceed network.ConnectTimeout
+	t.Cleanup(server.Close)
+	c := newClient(t, server.URL)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			customer := fmt.Sprint("customer-", i)
+			s, err := c.Start(withDeadline(t), key,
+				map[string]any{"configurationId": incodetest.FlowID, "externalCustomerId": customer})
+			if err != nil || !slices.Contains(incode.SessionsOf(customer), s.Token) {
+				t.Errorf("got %v, %v", s, err)
+			}
+		})
+	}
+	wg.Wait()
+	if incode.Sessions() != 50 {
+		t.Errorf("%d sessions for 50 requests", incode.Sessions())
+	}
+}
+
+func TestTokenIsNeverShown(t *testing.T) {
+	s := Session{Token: "canary-token", InterviewID: "6a1"}
+	for _, v := range []any{s, &s, []Session{s}, struct{ S Session }{s}, map[Session]Session{s: s}} {
 		leaktest.Check(t, v, "canary")
 	}
-	reply := reply{200, http.Header{"X": {"canary"}}, []byte(`{"token":"canary"}`)}
-	for _, v := range []any{&reply, []StartRequest{request}, struct{ R StartRequest }{request}} {
-		leaktest.Printed(t, v, "canary")
-	}
-	if got := fmt.Sprint(request, request.LogValue(), session, reply); got != "[start request] [start request] [session 6a1] [reply 200]" {
-		t.Errorf("they print as %s", got)
+	if got := fmt.Sprintf("%v %d", s, s); got != "[session 6a1] [session 6a1]" {
+		t.Errorf("got %s", got)
 	}
 }
 
-func TestOutcomes(t *testing.T) {
-	const zeros = "00000000000000000000"
-	tests := []struct {
-		flow    string
-		want    Outcome
-		status  int
-		started int // sessions, although the caller gets no token
-	}{
-		{"0400", Rejected, 400, 0},
-		{"9999", Rejected, 400, 0}, // an unknown configuration
-		{"0401", Unauthorized, 401, 0},
-		{"0403", Unauthorized, 403, 0},
-		{"0429", Throttled, 429, 0},
-		{"0500", Failed, 500, 0},
-		{"0504", TimedOut, 504, 0},
-		{"0201", InvalidReply, 201, 1},
-		{"0204", InvalidReply, 204, 0},
-		{"0302", InvalidReply, 302, 0},
-		{"0307", InvalidReply, 307, 0},
-		{"bad0", InvalidReply, 200, 0},
-		{"bad1", InvalidReply, 200, 1},
-		{"bad2", InvalidReply, 200, 1},
-		{"bad3", InvalidReply, 200, 1},
-		{"0b19", InvalidReply, 200, 1},
-		{"0c07", Unknown, 0, 1},
-		{"dead", Unknown, 0, 0},
-	}
-	for _, tt := range tests {
-		t.Run(tt.flow, func(t *testing.T) {
-			s, _, c := standIn(t)
-			got, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: zeros + tt.flow})
-			// What was started in vain has a name in the reply, unless that is cut off.
-			named := tt.started == 1 && tt.status != 0 && tt.flow != "0b19"
-			if got.Token != "" || (got.InterviewID != "") != named {
-				t.Errorf("session %+v", got)
-			}
-			e := failure(t, err)
-			if e.Outcome != tt.want || e.Status != tt.status {
-				t.Errorf("got outcome %q, status %d: %v; want %q, %d", e.Outcome, e.Status, e, tt.want, tt.status)
-			}
-			if e.RetryAfter != 7*time.Second && tt.flow == "0429" {
-				t.Errorf("Retry-After: 7 became %v", e.RetryAfter)
-			}
-			if s.Requests() != 1 || s.Sessions() != tt.started {
-				t.Errorf("%d requests and %d sessions, want 1 and %d", s.Requests(), s.Sessions(), tt.started)
-			}
-			if strings.Contains(err.Error(), incodetest.Key) {
-				t.Error("the error holds the key")
-			}
-		})
-	}
-}
-
-func TestFailureOnAReusedConnectionIsNotReplayed(t *testing.T) {
-	for _, flow := range []string{"00000000000000000000dead", "000000000000000000000c07"} {
-		s, _, c := standIn(t)
-		if _, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: incodetest.FlowID}); err != nil {
-			t.Fatal(err)
-		}
-		_, err := c.Start(t.Context(), key, StartRequest{ConfigurationID: flow})
-		if e := failure(t, err); e.Outcome != Unknown || s.Requests() != 2 {
-			t.Errorf("%s: outcome %q, %d requests in all, want Unknown and 2", flow, e.Outcome, s.Requests())
-		}
-	}
-}
-
-func TestNoAnswerInTime(t *testing.T) {
-	s, _, c := standIn(t)
-	if err := c.Connect(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err := c.Start(ctx, key, StartRequest{ConfigurationID: "000000000000000000000408"})
-	if e := failure(t, err); e.Outcome != TimedOut || s.Requests() != 1 {
-		t.Errorf("got %v after %d requests, want TimedOut after 1", e, s.Requests())
-	}
-}
-
-func TestSwitchingProtocolsEndsTheCall(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "anything")
-		w.WriteHeader(http.StatusSwitchingProtocols) // and the connection stays open
-	}))
-	t.Cleanup(server.Close)
-	_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{})
-	if e := failure(t, err); e.Outcome != InvalidReply || e.Status != 101 {
-		t.Errorf("got %v", e)
-	}
-}
-
-func TestReplyWithoutEndIsCutOff(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		for {
-			if _, err := io.WriteString(w, strings.Repeat(" ", 1<<10)); err != nil {
-				return // the client has had enough
-			}
-		}
-	}))
-	t.Cleanup(server.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	_, err := clientOf(t, server).Start(ctx, key, StartRequest{})
-	if e := failure(t, err); e.Outcome != InvalidReply {
-		t.Errorf("got %v", e)
-	}
-}
-
-func TestCompressedReplyIsInvalid(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Accept-Encoding") != "" {
-			t.Error("asks for compression")
-		}
-		w.Header().Set("Content-Encoding", "gzip")
-		z := gzip.NewWriter(w)
-		_, _ = io.WriteString(z, `{"token":"x"}`)
-		_ = z.Close()
-	}))
-	t.Cleanup(server.Close)
-	_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{})
-	if e := failure(t, err); e.Outcome != InvalidReply {
-		t.Errorf("got %v", e)
-	}
-}
-
-// rawServer answers every connection's first request with bytes of its own and
-// closes the connection.
-func rawServer(t *testing.T, reply string) *Client {
+// failure checks the error and the session of a call that failed, and returns the text after the problem's title.
+func failure(t *testing.T, s Session, err error, want *problem.Problem) string {
 	t.Helper()
-	l := listen(t)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			req, err := http.ReadRequest(bufio.NewReader(c))
-			if err == nil {
-				_, _ = io.Copy(io.Discard, req.Body)
-				_, _ = io.WriteString(c, reply)
-			}
-			c.Close()
-		}
-	}()
-	return New(parsed(t, "http://"+l.Addr().String()))
+	if !errors.Is(err, want) {
+		t.Fatalf("got %v, want %v", err, want)
+	}
+	if s.Token != "" {
+		t.Error("a token beside an error")
+	}
+	if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), incodetest.Key) {
+		t.Errorf("the error quotes the response or the key: %v", err)
+	}
+	return strings.TrimPrefix(err.Error(), want.Title+": ")
 }
 
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-func TestRepliesThatAreBrokenHTTP(t *testing.T) {
-	tests := []struct {
-		name, reply string
-		want        Outcome
-	}{
-		{"status line", "eyJcanary\r\n\r\n", Unknown},
-		{"header line", "HTTP/1.1 200 OK\r\neyJcanary\r\n\r\n", Unknown},
-		{"length", "HTTP/1.1 200 OK\r\nContent-Length: eyJcanary\r\n\r\n", Unknown},
-		{"transfer encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: eyJcanary\r\n\r\n", Unknown},
-		{"chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\neyJcanary\r\n", Unknown},
-		{"redirect that leads nowhere", "HTTP/1.1 302 Found\r\nLocation: https://x/%zz?token=eyJcanary\r\nContent-Length: 0\r\n\r\n", InvalidReply},
-		{"refusal, cut off", "HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\n{}", Unauthorized},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			_, err := rawServer(t, tt.reply).Start(t.Context(), key, StartRequest{})
-			if e := failure(t, err); e.Outcome != tt.want {
-				t.Errorf("got %v", e)
-			}
-			if strings.Contains(err.Error(), "canary") {
-				t.Errorf("the error quotes the reply: %v", err)
-			}
-		})
-	}
-}
-
-func TestDecode(t *testing.T) {
-	const noToken, noObject, tooLong = "the reply has no usable token", "the reply is not a JSON object", "the reply is too long"
-	tests := []struct {
-		name, reply string
-		want        Session
-		fault       string
-	}{
-		{"token alone", `{"token":"t"}`, Session{Token: "t"}, ""},
-		{"unknown fields of any kind", `{"token":"t","x":{"y":[1]},"z":null}`, Session{Token: "t"}, ""},
-		{"interview ID of another type", `{"token":"t","interviewId":7}`, Session{Token: "t"}, ""},
-		{"interview ID unfit for a log", `{"token":"t","interviewId":"a\nb"}`, Session{Token: "t"}, ""},
-		{"interview ID", `{"token":"t","interviewId":"6a1"}`, Session{"t", "6a1"}, ""},
-		{"token in another case", `{"Token":"t"}`, Session{}, noToken},
-		{"token of another type", `{"token":7}`, Session{}, noToken},
-		{"a session started in vain", `{"token":"","interviewId":"6a1"}`, Session{InterviewID: "6a1"}, noToken},
-		{"token with a C1 control", `{"token":"a\u0085"}`, Session{}, noToken},
-		{"token with half a surrogate", `{"token":"a\ud83d"}`, Session{}, noToken},
-		{"token with broken UTF-8", "{\"token\":\"a\xff\"}", Session{}, noToken},
-		{"token at both ends of visible ASCII", `{"token":"!~"}`, Session{Token: "!~"}, ""},
-		{"token with DEL", `{"token":"a\u007f"}`, Session{}, noToken},
-		{"token with a space", `{"token":"a b"}`, Session{}, noToken},
-		{"null", `null`, Session{}, noToken},
-		{"array", `[]`, Session{}, noObject},
-		{"empty", ``, Session{}, noObject},
-		{"two objects", `{"token":"t"}{}`, Session{}, noObject},
-		{"just over the limit", `{"token":"t"}` + strings.Repeat(" ", maxReply), Session{}, tooLong},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := decode([]byte(tt.reply))
-			fault := ""
-			if err != nil {
-				fault = failure(t, err).Err.Error()
-			}
-			if got != tt.want || fault != tt.fault {
-				t.Errorf("got %+v, %q; want %+v, %q", got, fault, tt.want, tt.fault)
-			}
-		})
-	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	for v, want := range map[string]time.Duration{
-		"":                              0,
-		"7":                             7 * time.Second,
-		"120":                           2 * time.Minute,
-		"-7":                            0,
-		"1.5":                           0,
-		"soon":                          0,
-		"99999999999999999999":          (1<<32 - 1) * time.Second,
-		"7000000000A":                   0,
-		"Mon, 23 Nov 2026 12:00:09 GMT": 9 * time.Second,
-		"Mon, 23 Nov 2026 11:00:00 GMT": -time.Hour,
+func TestStatusDeterminesTheProblem(t *testing.T) {
+	for want, statuses := range map[*problem.Problem][]int{
+		problem.IncodeUnauthorized:    {401, 403},
+		problem.IncodeThrottled:       {429},
+		problem.IncodeTimeout:         {408, 504},
+		problem.IncodeRejected:        {400, 404, 407, 409, 499},
+		problem.IncodeFailed:          {500, 501, 503, 505, 599},
+		problem.IncodeInvalidResponse: {0, 99, 101, 201, 204, 299, 301, 307, 399, 600, 999},
 	} {
-		if got := retryAfter(v, now); got != want {
-			t.Errorf("%q: got %v, want %v", v, got, want)
+		for _, status := range statuses {
+			// The client follows no redirect, so it does not read Location.
+			text := fmt.Sprintf("HTTP/1.1 %03d X\r\nLocation: https://x/%%zz?token=canary\r\nRetry-After: 7\r\n"+
+				"Content-Length: 0\r\n\r\n", status)
+			s, m, _, err := exchange(t, text)
+			if cause := failure(t, s, err, want); cause != fmt.Sprint("HTTP ", status) {
+				t.Errorf("%d: cause %q", status, cause)
+			}
+			if s.Status != status || s.RetryAfter != 7*time.Second || m.requests != 1 {
+				t.Errorf("%d: status %d, Retry-After %v, %d requests", status, s.Status, s.RetryAfter, m.requests)
+			}
 		}
 	}
 }
 
-func TestRedirectIsNotFollowed(t *testing.T) {
-	followed := make(chan string, 1)
-	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		followed <- r.Header.Get("x-api-key")
-	}))
-	t.Cleanup(elsewhere.Close)
-	for _, status := range []int{301, 302, 303, 307, 308} {
-		server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, status))
-		t.Cleanup(server.Close)
-		_, err := clientOf(t, server).Start(t.Context(), key, StartRequest{})
-		if e := failure(t, err); e.Outcome != InvalidReply {
-			t.Errorf("%d: %v", status, e)
+func TestErrorResponseThatContainsASessionIsInvalid(t *testing.T) {
+	tests := []struct {
+		body        string
+		valid       bool // a refusal without a session
+		interviewID string
+	}{
+		{body: `{"token":"canary"}`},
+		{body: `{"token":"canary","interviewId":"6a1"}`, interviewID: "6a1"},
+		{body: `{"message":"x","interviewId" : "6a1"}`, interviewID: "6a1"},
+		{body: "{\"interviewId\":\n\"6a1\",", interviewID: ""}, // broken JSON
+		{body: `{"session":{"token":"canary"}}`},
+		{body: `{"token":7}`},
+		{body: `{"interviewId":["6a1"]}`},
+		{body: `{}`, valid: true},
+		{body: `{"message":"token"}`, valid: true},
+		{body: `{"token":null,"interviewId" :  null}`, valid: true},
+		{body: `{"token":"","interviewId":""}`, valid: true},
+	}
+	for _, tt := range tests {
+		want := problem.IncodeInvalidResponse
+		if tt.valid {
+			want = problem.IncodeUnauthorized
+		}
+		cut := strings.Replace(response(403, tt.body), "Content-Length: ", "Content-Length: 9", 1)
+		for name, text := range map[string]string{"complete": response(403, tt.body), "incomplete": cut} {
+			t.Run(tt.body+" "+name, func(t *testing.T) {
+				s, _, _, err := exchange(t, text)
+				if cause := failure(t, s, err, want); cause != "HTTP 403" || s.InterviewID != tt.interviewID || s.Status != 403 {
+					t.Errorf("got %+v, HTTP %d, %v", s, s.Status, err)
+				}
+			})
 		}
 	}
-	select {
-	case <-followed:
-		t.Error("a redirect was followed")
-	default:
+}
+
+func TestOutcomeIsUnknownWithoutACompleteResponse(t *testing.T) {
+	const unparseable = "the server sent something that cannot be parsed"
+	tests := []struct{ name, response, cause string }{
+		{"no response", "", "unexpected EOF"},
+		{"no end of the header", "HTTP/1.1 200 OK\r\nX: canary", "unexpected EOF"},
+		{"no end of the body", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"token\":\"canary\"}", "unexpected EOF"},
+		{"no final response", "HTTP/1.1 100 Continue\r\n\r\n", "unexpected EOF"},
+		{"another protocol", "SSH-2.0-canary\r\n", unparseable},
+		{"broken status line", "canary\r\n\r\n", unparseable},
+		{"broken header line", "HTTP/1.1 200 OK\r\ncanary\r\n\r\n", unparseable},
+		{"broken length", "HTTP/1.1 200 OK\r\nContent-Length: canary\r\n\r\n", unparseable},
+		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", unparseable},
+		{"unknown encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: canary\r\n\r\n", unparseable},
+		{"broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ncanary\r\n", unparseable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, m, c, err := exchange(t, tt.response)
+			if cause := failure(t, s, err, problem.OutcomeUnknown); cause != tt.cause {
+				t.Errorf("cause %q, want %q", cause, tt.cause)
+			}
+			if m.requests != 1 || !m.closed || len(c.idle) != 0 {
+				t.Errorf("%d requests, connection closed: %t", m.requests, m.closed)
+			}
+		})
+	}
+	t.Run("write error", func(t *testing.T) {
+		m := &memoryConn{writeErr: &net.OpError{Op: "write", Err: syscall.EPIPE}}
+		s, err := connected(t, m).Start(withDeadline(t), key, fields)
+		if failure(t, s, err, problem.OutcomeUnknown); !errors.Is(err, syscall.EPIPE) || m.requests != 1 || !m.closed {
+			t.Errorf("%v, %d requests, connection closed: %t", err, m.requests, m.closed)
+		}
+	})
+}
+
+func TestResponseIsReadUpToALimit(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	tests := []struct {
+		name, response string
+		want           *problem.Problem
+		read           int // bytes, of which the client may have buffered 4 KiB
+	}{
+		{"header", "HTTP/1.1 200 OK\r\nX: " + long, problem.OutcomeUnknown, 128<<10 + 1},
+		{"body", "HTTP/1.1 200 OK\r\n\r\n" + long, problem.IncodeInvalidResponse, 64<<10 + 4<<10},
+		{"interim responses", strings.Repeat("HTTP/1.1 100 X\r\n\r\n", 1<<16), problem.OutcomeUnknown, 128<<10 + 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, m, _, err := exchange(t, tt.response)
+			failure(t, s, err, tt.want)
+			if read := len(tt.response) - m.response.Len(); read > tt.read {
+				t.Errorf("%d bytes read, want at most %d", read, tt.read)
+			}
+		})
+	}
+}
+
+func TestWaitEndsAtTheDeadline(t *testing.T) {
+	readRequest := func(server net.Conn) { _, _ = http.ReadRequest(bufio.NewReader(server)) }
+	for name, serve := range map[string]func(net.Conn){
+		"the server does not read": func(net.Conn) {},
+		"no response":              readRequest,
+		"half a response": func(server net.Conn) {
+			readRequest(server)
+			_, _ = io.WriteString(server, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"token\":\"canary\"}")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // the clock moves only while every goroutine waits
+				client, server := net.Pipe()
+				defer server.Close()
+				go serve(server)
+				c := connected(t, pipeConn{client})
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				s, err := c.Start(ctx, key, fields)
+				failure(t, s, err, problem.IncodeTimeout)
+				if waited := time.Since(start); waited != 10*time.Second || len(c.idle) != 0 {
+					t.Errorf("waited %v, %d idle connections", waited, len(c.idle))
+				}
+			})
+		})
+	}
+}
+
+// pipeConn is one end of a net.Pipe, on which nothing has arrived yet.
+type pipeConn struct{ net.Conn }
+
+func (pipeConn) SyscallConn() (syscall.RawConn, error) { return memorySocket{conn: &memoryConn{}}, nil }
+
+func TestNothingIsSentWithTooLittleTimeLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &memoryConn{}
+		m.response.Reset([]byte(response(200, `{"token":"t"}`)))
+		c := connected(t, m)
+		for _, left := range []time.Duration{-time.Second, 0, 100*time.Millisecond - 1} {
+			ctx, cancel := context.WithTimeout(t.Context(), left)
+			s, err := c.Start(ctx, key, fields)
+			cancel()
+			cause := failure(t, s, err, problem.IncodeUnavailable)
+			if cause != "too little time is left for a response" || m.requests != 0 || len(c.idle) != 1 {
+				t.Errorf("%v left: %v, %d requests, %d idle connections", left, err, m.requests, len(c.idle))
+			}
+		}
+		s, err := c.Start(t.Context(), key, fields)
+		if failure(t, s, err, problem.IncodeUnavailable); m.requests != 0 {
+			t.Errorf("without a deadline: %d requests", m.requests)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if s, err := c.Start(ctx, key, fields); err != nil || s.Token != "t" {
+			t.Errorf("100 ms left: %v, %v", s, err)
+		}
+	})
+}
+
+func TestTokenIsReadFromTheBody(t *testing.T) {
+	const noToken, noObject = "the response has no usable token", "the response is not a JSON object"
+	tests := []struct {
+		name, body, token, interviewID, cause string
+	}{
+		{"token alone", `{"token":"t"}`, "t", "", ""},
+		{"token and interview ID", `{"token":"t","interviewId":"6a1"}`, "t", "6a1", ""},
+		{"unknown members of any type", `{"token":"t","x":{"y":[1]},"z":null}`, "t", "", ""},
+		{"number beyond every type", `{"n":1e999,"token":"t"}`, "t", "", ""},
+		{"interview ID of another type", `{"token":"t","interviewId":7}`, "t", "", ""},
+		{"interview ID with a line feed", `{"token":"t","interviewId":"a\nb"}`, "t", "", ""},
+		{"two tokens", `{"token":"a","token":"t"}`, "t", "", ""},
+		{"first and last visible character", `{"token":"!~"}`, "!~", "", ""},
+		{"64 KiB", `{"token":"t"}` + strings.Repeat(" ", maxBody-13), "t", "", ""},
+		{"64 KiB and a byte", `{"token":"t","interviewId":"6a1"}` + strings.Repeat(" ", maxBody-32), "", "6a1",
+			"the response is too long"},
+		{"no token", `{"interviewId":"6a1"}`, "", "6a1", noToken},
+		{"empty token", `{"token":"","interviewId":"6a1"}`, "", "6a1", noToken},
+		{"token in another case", `{"Token":"t"}`, "", "", noToken},
+		{"token of another type", `{"token":7}`, "", "", noToken},
+		{"token with a space", `{"token":"a b"}`, "", "", noToken},
+		{"token with DEL", `{"token":"a\u007f"}`, "", "", noToken},
+		{"token with a C1 control", `{"token":"a\u0085"}`, "", "", noToken},
+		{"token with a lone surrogate", `{"token":"a\ud83d"}`, "", "", noToken},
+		{"token with broken UTF-8", "{\"token\":\"a\xff\"}", "", "", noToken},
+		{"empty body", ``, "", "", noObject},
+		{"null", `null`, "", "", noObject},
+		{"array", `[{"token":"t"}]`, "", "", noObject},
+		{"two objects", `{"token":"t"}{}`, "", "", noObject},
+		{"HTML", `<title>canary</title>`, "", "", noObject},
+		{"compressed", "\x1f\x8b\x08\x00canary", "", "", noObject}, // the request accepts no encoding
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _, _, err := exchange(t, response(200, tt.body))
+			if s.Token != tt.token || s.InterviewID != tt.interviewID {
+				t.Errorf("token %q, interview ID %q", s.Token, s.InterviewID)
+			}
+			if tt.cause == "" {
+				if err != nil {
+					t.Error(err)
+				}
+			} else if cause := failure(t, s, err, problem.IncodeInvalidResponse); cause != tt.cause || s.Status != 200 {
+				t.Errorf("HTTP %d, cause %q", s.Status, cause)
+			}
+		})
+	}
+}
+
+func TestInterviewIDIsSafeToLog(t *testing.T) {
+	const allowed = "-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	accepts := func(id string) bool {
+		s, _ := decode(fmt.Appendf(nil, `{"interviewId":%q}`, id))
+		return s.InterviewID != "" && s.InterviewID == id
+	}
+	for r := range rune(128) {
+		if accepts(string(r)) != strings.ContainsRune(allowed, r) {
+			t.Errorf("%q is accepted: %t", r, accepts(string(r)))
+		}
+	}
+	if !accepts(allowed) || accepts(allowed+"x") || accepts("é") || accepts("") {
+		t.Error("an ID has 1 to 64 ASCII characters")
 	}
 }

@@ -26,9 +26,10 @@ ENV = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {
 }
 
 
-def readme_code(language):
-    """The one block of code in the README that is marked with the language."""
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+def documented_code(language):
+    """Returns the documents' only block of code in a language."""
+    documents = [ROOT / "README.md", *(ROOT / "functions/start/docs").glob("*.md")]
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", "\n".join(p.read_text() for p in documents), re.M | re.S)
     return code
 
 

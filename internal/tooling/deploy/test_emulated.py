@@ -30,9 +30,9 @@ def account(tmp_path_factory):
 def incode(tmp_path_factory):
     """The URL of the stand-in for Incode, which accepts KEY alone."""
     tmp = tmp_path_factory.mktemp("incode")
-    subprocess.run(["go", "build", "-o", tmp / "standins", "./internal/tooling/standins"], cwd=ROOT, check=True)
-    server = Process(tmp / "log", tmp / "standins", "-incode", "0", "-secrets", "0", "-key", KEY, ready="Incode listens")
-    yield "http://" + server.wait_for(r"Incode listens on (\S+)").group(1)
+    subprocess.run(["go", "build", "-o", tmp / "run", "./internal/tooling/run"], cwd=ROOT, check=True)
+    server = Process(tmp / "log", tmp / "run", "standins", "-incode", "0", "-secrets", "0", "-key", KEY, ready="Incode listens")
+    yield server.wait_for(r"Incode listens on (\S+)").group(1)
     server.stop()
 
 
@@ -114,7 +114,7 @@ def test_the_log_has_a_line_for_each_request(account, project, tmp_path):
     start(account)  # the emulator may read a line late; it writes it with the next request
     logs = Process(tmp_path / "logs", "make", "logs", cwd=project.folder, env=account.env, ready='"status": 200', seconds=60)
     logs.stop()
-    requests = re.findall(r'"message": "request",.*?"status": (\d+),\s+"code": "([a-z-]+)"', logs.output(), re.S)
+    requests = re.findall(r'"message": "request",.*?"status": (\d+),.*?"code": "([a-z-]+)"', logs.output(), re.S)
     assert requests[:2] == [("500", "service-misconfigured"), ("200", "ok")]
     assert KEY not in logs.output()
 
@@ -163,7 +163,8 @@ def test_a_line_commented_out_restores_the_default(account, project):
 
 
 def test_the_alias_moved_back_restores_the_old_setting(account):
-    (command,) = re.findall(r"`(aws lambda update-alias [^`]+)`", (ROOT / "README.md").read_text())
+    operations = (ROOT / "functions/start/docs/OPERATIONS.md").read_text()
+    (command,) = re.findall(r"^ *(aws lambda update-alias .+)$", operations, re.M)
     account.run(*command.replace("<function>", function(account)).replace("<number>", "1").split())
     status, body = start(account)
     assert status == 200 and set(body) == {"token"}

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from samlocal import ENV, FLOW, ROOT, Local, free_port, readme_code
+from samlocal import ENV, FLOW, ROOT, Local, free_port, documented_code
 from stack import Stack
 
 LISTED, OTHER = free_port(), free_port()
@@ -77,9 +77,9 @@ class Client {
 """
 
 
-def test_the_mobile_app_of_the_readme_gets_a_token(local, tmp_path):
+def test_the_documented_mobile_app_gets_a_token(local, tmp_path):
     source = tmp_path / "Client.java"
-    source.write_text(JAVA % readme_code("java"))
+    source.write_text(JAVA % documented_code("java"))
 
     def run(flow):
         return subprocess.run(["java", source, local.url, flow], capture_output=True, text=True, env=ENV)
@@ -163,7 +163,7 @@ def test_a_page_may_call_from_a_listed_origin_alone(local, tmp_path, port, liste
     class Site(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path == "/":
-                self.answer("text/html", PAGE % (readme_code("js"), local.url, FLOW))
+                self.answer("text/html", PAGE % (documented_code("js"), local.url, FLOW))
             elif self.path.startswith("/incode/"):
                 calls_of_the_sdk.append((self.path, self.headers))
                 self.answer("application/json", json.dumps(status))

@@ -21,7 +21,7 @@ from botocore.credentials import Credentials
 from samcli.cli.types import CfnParameterOverridesType
 from samcli.lib.config.samconfig import SamConfig
 from samcli.yamlhelper import yaml_parse
-from samlocal import ENV, FLOW, ROOT, Process, free_port, readme_code
+from samlocal import ENV, FLOW, ROOT, Process, free_port, documented_code
 from stack import SOURCE, Stack
 
 HERE = ROOT / "internal/tooling/deploy"
@@ -183,7 +183,7 @@ def test_the_bill_of_materials_lists_what_the_binary_holds():
     [({"bootstrap": "built"}, True), ({"bootstrap": "another"}, False), ({"bootstrap": "built", "extension": ""}, False)],
     ids=["what was built", "another binary", "a file more"],
 )
-def test_the_readme_tells_whether_lambda_runs_what_was_built(deployed, same, tmp_path):
+def test_the_documented_commands_compare_lambda_with_the_build(deployed, same, tmp_path):
     with zipfile.ZipFile(tmp_path / "package.zip", "w") as package:
         for name, text in deployed.items():
             package.writestr(name, text)
@@ -195,7 +195,7 @@ def test_the_readme_tells_whether_lambda_runs_what_was_built(deployed, same, tmp
     (tmp_path / "aws").chmod(0o755)
     (tmp_path / "make").write_text("#!/bin/sh\nmkdir -p .aws-sam/build/StartFunction && printf built >.aws-sam/build/StartFunction/bootstrap\n")
     (tmp_path / "make").chmod(0o755)
-    ran = subprocess.run(["bash", "-e", "-c", readme_code("bash")], cwd=tmp_path, env=ENV | {"PATH": f"{tmp_path}:{ENV['PATH']}"}, capture_output=True, text=True)
+    ran = subprocess.run(["bash", "-e", "-c", documented_code("bash")], cwd=tmp_path, env=ENV | {"PATH": f"{tmp_path}:{ENV['PATH']}"}, capture_output=True, text=True)
     assert ran.stdout.split()[:2] == [sha, sha], ran.stderr
     assert (ran.returncode == 0, "same" in ran.stdout.split()) == (same, same), ran.stdout
 
@@ -350,12 +350,12 @@ def test_call_takes_the_credentials_of_a_profile_from_version_2_of_the_aws_cli(a
     assert version_1.returncode != 0 and line.startswith("make call needs AWS CLI version 2, or the credentials in AWS_ACCESS_KEY_ID")
 
 
-def test_the_back_end_of_the_readme_signs(account, monkeypatch):
+def test_the_documented_back_end_signs(account, monkeypatch):
     env, _ = account
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, env[name])
     names = {}
-    exec(readme_code("python"), names)
+    exec(documented_code("python"), names)
     assert names["start_session"](env["URL"], "eu-west-1", FLOW, "customer-42") == "eyJ"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(urllib.error.HTTPError, match="403"):

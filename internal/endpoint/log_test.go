@@ -1,0 +1,126 @@
+package endpoint
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"omnistart/internal/config"
+	"omnistart/internal/problem"
+)
+
+func setFunctionName(t testing.TB) {
+	before := lambdacontext.FunctionName
+	lambdacontext.FunctionName = "start"
+	t.Cleanup(func() { lambdacontext.FunctionName = before })
+}
+
+func TestLogLineHasTheTimes(t *testing.T) {
+	setFunctionName(t)
+	var logged bytes.Buffer
+	e := &Endpoint{Log: slog.New(slog.NewJSONHandler(&logged, nil))}
+	e.logRequest(t.Context(), 500, &exchange{
+		duration: 161 * time.Millisecond, secretTime: 20 * time.Millisecond, incodeTime: 100_500 * time.Microsecond,
+		err: problem.Internal,
+	})
+	var line map[string]any
+	decode(t, logged.Bytes(), &line)
+	for name, want := range map[string]any{
+		"durationMs": 161.0, "secretMs": 20.0, "incodeMs": 100.5, "incodeStatus": 0.0, "interviewId": nil,
+		"Overhead": 60.5, "IncodeLatency": 100.5,
+	} {
+		if line[name] != want {
+			t.Errorf("%s is %v, want %v", name, line[name], want)
+		}
+	}
+}
+
+func TestLogLineHasTheMetrics(t *testing.T) {
+	setFunctionName(t)
+	h := newHarness(t)
+	h.loadKey(t)
+	for _, tt := range []struct {
+		name                      string
+		prepare                   func()
+		body                      string
+		sessions, cold, refreshes float64
+		incodeCalled              bool
+		code                      string // of a failure
+	}{
+		{"first session", func() {}, "", 1, 1, 0, true, ""},
+		{"invalid request", func() {}, start("canary"), 0, 0, 0, false, "validation-failed"},
+		{"session with a newer key", func() {
+			h.secrets.Put(secretID, nextKey)
+			h.incode.SetKey(nextKey)
+		}, "", 1, 0, 1, true, ""},
+		{"failure of Incode", func() {}, start(failing("0500")), 0, 0, 0, true, "incode-failed"},
+		{"panic", func() {
+			fieldOf("externalCustomerId").check = func(config.Config, string) bool { panic("canary") }
+			t.Cleanup(func() { fieldOf("externalCustomerId").check = nil })
+		}, "", 0, 0, 0, false, "internal"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.prepare()
+			got := metricsOf(t, h.send(t, event(t, "iam", tt.body)).line)
+			const function = "{FunctionName=start}"
+			want := map[string]float64{
+				"SessionsStarted" + function: tt.sessions, "ColdStarts" + function: tt.cold,
+				"KeyRefreshes" + function: tt.refreshes, "Overhead" + function: got["Overhead"+function],
+			}
+			if tt.incodeCalled {
+				want["IncodeLatency"+function] = max(got["IncodeLatency"+function], 0.001)
+			}
+			if tt.code != "" {
+				want["Failures"+function], want["Failures{FunctionName=start,Code="+tt.code+"}"] = 1, 1
+			}
+			if !maps.Equal(got, want) || got["Overhead"+function] <= 0 {
+				t.Errorf("got  %v\nwant %v", got, want)
+			}
+		})
+	}
+}
+
+// metricsOf returns the metrics that CloudWatch reads from a log line in its embedded metric format, by
+// "name{dimensions}".
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+func metricsOf(t *testing.T, line map[string]any) map[string]float64 {
+	t.Helper()
+	var metadata struct {
+		Timestamp         int64
+		CloudWatchMetrics []struct {
+			Namespace  string
+			Dimensions [][]string
+			Metrics    []struct{ Name, Unit string }
+		}
+	}
+	decode(t, encode(t, line["_aws"]), &metadata)
+	if age := time.Since(time.UnixMilli(metadata.Timestamp)); age < 0 || age > time.Hour {
+		t.Errorf("Timestamp is %d", metadata.Timestamp)
+	}
+	metrics := map[string]float64{}
+	for _, directive := range metadata.CloudWatchMetrics {
+		if directive.Namespace != "Omnistart" { // the template's alarms have it
+			t.Errorf("the namespace is %q", directive.Namespace)
+		}
+		for _, names := range directive.Dimensions {
+			var dimensions []string
+			for _, name := range names {
+				dimensions = append(dimensions, fmt.Sprintf("%s=%s", name, line[name]))
+			}
+			for _, metric := range directive.Metrics {
+				value, ok := line[metric.Name].(float64)
+				if !ok || metric.Unit != "Count" && metric.Unit != "Milliseconds" {
+					t.Errorf("metric %s is %v in %s", metric.Name, line[metric.Name], metric.Unit)
+				}
+				metrics[fmt.Sprintf("%s{%s}", metric.Name, strings.Join(dimensions, ","))] = value
+			}
+		}
+	}
+	return metrics
+}

@@ -1,0 +1,443 @@
+package incode
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"omnistart/internal/problem"
+	"omnistart/internal/tooling/incodetest"
+)
+
+func TestDefaultPortOfAScheme(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // the error contains the address, and nothing is sent
+	for baseURL, address := range map[string]string{
+		"http://127.0.0.1": "127.0.0.1:80", "https://127.0.0.1": "127.0.0.1:443", "https://127.0.0.1:8443": "127.0.0.1:8443",
+		"http://[::1]": "[::1]:80",
+	} {
+		if err := New(parseURL(t, baseURL)).Connect(ctx); err == nil || !strings.Contains(err.Error(), " "+address+":") {
+			t.Errorf("%s: %v", baseURL, err)
+		}
+	}
+}
+
+func TestUnavailableWithoutAConnection(t *testing.T) {
+	incode := incodetest.New()
+	start := func(serve func(*httptest.Server)) string {
+		server := httptest.NewUnstartedServer(incode)
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		serve(server)
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	refusing := listen(t)
+	refusing.Close()
+	for name, tt := range map[string]struct{ baseURL, cause string }{
+		"refused": {"https://" + refusing.Addr().String(), "connection refused"},
+		"no TLS": {strings.Replace(start((*httptest.Server).Start), "http:", "https:", 1),
+			"the server sent something that cannot be parsed"},
+		"certificate of another host": {strings.Replace(start((*httptest.Server).StartTLS), "127.0.0.1", "localhost", 1),
+			"the server's certificate is not trusted: x509.HostnameError"},
+		"TLS 1.1": {start(func(server *httptest.Server) {
+			server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // on purpose
+			server.StartTLS()
+		}), "tls: protocol version not supported"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t, tt.baseURL)
+			s, err := c.Start(withDeadline(t), key, fields)
+			if cause := failure(t, s, err, problem.IncodeUnavailable); !strings.HasSuffix(cause, tt.cause) {
+				t.Errorf("cause %q, want %q", cause, tt.cause)
+			}
+			if err := c.Connect(t.Context()); err == nil || len(c.idle) != 0 || incode.Requests() != 0 {
+				t.Errorf("Connect: %v; %d idle connections, %d requests", err, len(c.idle), incode.Requests())
+			}
+		})
+	}
+}
+
+// TestConnectionIsOpenedWithinALimit takes the 3 seconds of network.ConnectTimeout.
+func TestConnectionIsOpenedWithinALimit(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, "https://"+listen(t).Addr().String()) // the kernel accepts, and nobody answers the handshake
+	if err := c.Connect(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFailedHandshakeClosesTheConnection(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fail func(server net.Conn, cancel func())
+		want string
+	}{
+		"no TLS": {func(server net.Conn, _ func()) { _, _ = io.WriteString(server, "HTTP/1.1 400 Bad Request\r\n\r\n") },
+			"the server sent something that cannot be parsed"},
+		"the request ends": {func(_ net.Conn, cancel func()) { cancel() }, "context canceled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := listen(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			result := make(chan error)
+			go func() { result <- New(parseURL(t, "https://"+l.Addr().String())).Connect(ctx) }()
+			server, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			_, _ = server.Read(make([]byte, 1)) // the handshake has begun
+			tt.fail(server, cancel)
+			if err := <-result; err == nil || err.Error() != tt.want {
+				t.Errorf("got %v", err)
+			}
+			_ = server.SetDeadline(time.Now().Add(30 * time.Second))
+			if _, err := io.Copy(io.Discard, server); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection is still open")
+			}
+		})
+	}
+}
+
+// failingListener closes its first connections.
+type failingListener struct {
+	net.Listener
+	failures int
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	for ; err == nil && l.failures > 0; l.failures-- {
+		c.Close()
+		c, err = l.Listener.Accept()
+	}
+	return c, err
+}
+
+func TestConnectionIsTriedTwice(t *testing.T) {
+	for failures := range 3 {
+		incode := incodetest.New()
+		server := httptest.NewUnstartedServer(incode)
+		server.Listener = &failingListener{server.Listener, failures}
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		s, err := newClient(t, server.URL).Start(withDeadline(t), key, fields)
+		if failures < 2 && (err != nil || incode.Requests() != 1) {
+			t.Errorf("after %d failures: %v, %d requests", failures, err, incode.Requests())
+		}
+		if failures == 2 {
+			if failure(t, s, err, problem.IncodeUnavailable); incode.Requests() != 0 {
+				t.Errorf("after two failures: %d requests", incode.Requests())
+			}
+		}
+	}
+}
+
+func TestConnectionIsReusedAfterACompleteResponse(t *testing.T) {
+	const success = `{"token":"t"}`
+	ok := response(200, success)
+	tests := []struct {
+		name, response string
+		reused         bool
+	}{
+		{"success", ok, true},
+		{"interim responses before it", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 X\r\nLink: </x>\r\n\r\n" + ok, true},
+		{"chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"tok\r\n8\r\nen\":\"t\"}\r\n0\r\n\r\n", true},
+		{"refusal", response(403, "{}"), true},
+		{"64 KiB", response(200, success+strings.Repeat(" ", maxBody-len(success))), true},
+		{"64 KiB and a byte", response(200, success+strings.Repeat(" ", maxBody-len(success)+1)), false},
+		{"incomplete refusal", "HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\n{}", false},
+		{"Connection: close", strings.Replace(ok, "\r\n", "\r\nConnection: close\r\n", 1), false},
+		{"HTTP/1.0", strings.Replace(ok, "1.1", "1.0", 1), false},
+		{"body without a length", "HTTP/1.1 200 OK\r\n\r\n" + success, false},
+		{"switching protocols", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", false},
+		{"status below 100", response(99, ""), false},
+		{"a byte after it", ok + "H", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, m, c, err := exchange(t, tt.response)
+			if reused := len(c.idle) == 1; reused != tt.reused || m.closed == tt.reused {
+				t.Errorf("idle connections: %d, closed: %t, %v", len(c.idle), m.closed, err)
+			}
+			if tt.reused && !m.deadline.IsZero() {
+				t.Error("the idle connection still has the deadline of the request")
+			}
+		})
+	}
+}
+
+func TestConnectionBeyondThePoolIsClosed(t *testing.T) {
+	c := &Client{idle: make(chan *conn, 1)}
+	kept, surplus := &memoryConn{}, &memoryConn{}
+	for _, m := range []*memoryConn{kept, surplus} {
+		c.put(&conn{socket: &socket{Conn: m}, reusable: true})
+	}
+	if kept.closed || !surplus.closed {
+		t.Errorf("closed: %t, %t", kept.closed, surplus.closed)
+	}
+}
+
+func TestOneConnectionServesAllRequests(t *testing.T) {
+	connections := 0
+	server := httptest.NewUnstartedServer(incodetest.New())
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections++ // read after Close, which waits for the server's goroutines
+		}
+	}
+	server.StartTLS()
+	c := newClient(t, server.URL)
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		_, _ = c.Start(withDeadline(t), key, map[string]any{"configurationId": []string{incodetest.FlowID, "x"}[i%2]})
+		if len(c.idle) != 1 {
+			t.Fatalf("%d idle connections", len(c.idle))
+		}
+		idle := <-c.idle
+		if strings.Contains(idle.lastUsed.String(), " m=") {
+			t.Fatal("lastUsed has a monotonic reading")
+		}
+		idle.lastUsed = idle.lastUsed.Add(-maxIdle * 3 / 5) // which the next request sets again
+		c.idle <- idle
+	}
+	server.Close()
+	if connections != 1 {
+		t.Errorf("%d connections for 20 requests", connections)
+	}
+}
+
+// openIdle returns a client, its one idle connection, and the server's end of that.
+func openIdle(t *testing.T) (*Client, *conn, *net.TCPConn) {
+	t.Helper()
+	l := listen(t)
+	c := newClient(t, "http://"+l.Addr().String())
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	idle := <-c.idle
+	c.idle <- idle
+	return c, idle, server.(*net.TCPConn)
+}
+
+func TestConnectionIsReusedWithin50Seconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the clock stands still
+		for idle, healthy := range map[time.Duration]bool{
+			0: true, 50 * time.Second: true, 50*time.Second + 1: false, -1: false, // when the clock was set back
+		} {
+			s := &socket{Conn: &memoryConn{}}
+			c := &conn{Conn: s, socket: s, lastUsed: time.Now().Add(-idle)}
+			if c.healthy() != healthy {
+				t.Errorf("idle for %v: healthy is %t", idle, !healthy)
+			}
+		}
+	})
+}
+
+// TestUnhealthyConnectionIsReplaced is about what the kernel knows when a frozen process resumes.
+func TestUnhealthyConnectionIsReplaced(t *testing.T) {
+	for name, tt := range map[string]struct {
+		happens func(idle *conn, server *net.TCPConn)
+		healthy bool
+	}{
+		"nothing":               {func(*conn, *net.TCPConn) {}, true},
+		"closed by the server":  {func(_ *conn, server *net.TCPConn) { server.Close() }, false},
+		"half closed":           {func(_ *conn, server *net.TCPConn) { _ = server.CloseWrite() }, false},
+		"reset":                 {func(_ *conn, server *net.TCPConn) { _ = server.SetLinger(0); server.Close() }, false},
+		"unsolicited byte":      {func(_ *conn, server *net.TCPConn) { _, _ = io.WriteString(server, "H") }, false},
+		"closed by this client": {func(idle *conn, _ *net.TCPConn) { idle.Close() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, idle, server := openIdle(t)
+			if strings.Contains(idle.lastUsed.String(), " m=") {
+				t.Error("lastUsed has a monotonic reading")
+			}
+			tt.happens(idle, server)
+			var got *conn
+			await(t, func() bool {
+				var err error
+				if got, err = c.get(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if !tt.healthy && got == idle { // the kernel has not delivered it yet
+					c.put(got)
+					return false
+				}
+				return true
+			})
+			defer got.Close()
+			closed := errors.Is(idle.SetDeadline(time.Time{}), net.ErrClosed)
+			if (got == idle) != tt.healthy || closed == tt.healthy {
+				t.Errorf("reused: %t, closed: %t", got == idle, closed)
+			}
+		})
+	}
+}
+
+func TestEveryUnhealthyConnectionIsClosed(t *testing.T) {
+	c := newClient(t, "http://127.0.0.1:0") // to which no connection can be opened
+	var connections []*memoryConn
+	for range 9 {
+		m := &memoryConn{requests: 1}
+		m.response.Reset([]byte("unsolicited"))
+		connections = append(connections, m)
+		s := &socket{Conn: m}
+		c.put(&conn{Conn: s, socket: s, lastUsed: time.Now(), reusable: true})
+	}
+	if _, err := c.Start(withDeadline(t), key, fields); !errors.Is(err, problem.IncodeUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	for _, m := range connections {
+		if m.requests != 1 || !m.closed {
+			t.Errorf("%d requests, closed: %t", m.requests-1, m.closed)
+		}
+	}
+}
+
+// TestUnsolicitedResponseIsNeverUsed sends more than one response to the first of two requests.
+func TestUnsolicitedResponseIsNeverUsed(t *testing.T) {
+	session := func(token string) string { return response(200, fmt.Sprintf(`{"token":%q}`, token)) }
+	mine, another := session("mine"), session(strings.Repeat("another", 1500)) // longer than any buffer
+	for name, records := range map[string][]string{
+		"in one TLS record":       {mine + session("another")},
+		"in two TLS records":      {mine, session("another")},
+		"half in each record":     {mine + another[:9000], another[9000:]},
+		"longer than a buffer":    {mine + another},
+		"without an end":          {mine + "HTTP/1.1 200"},
+		"after an empty response": {response(500, "") + session("another")},
+		"after interim responses": {"HTTP/1.1 100 X\r\n\r\nHTTP/1.1 103 X\r\n\r\n" + mine + session("another")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var connections atomic.Int32
+			_, c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				server, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer server.Close()
+				if connections.Add(1) > 1 {
+					_, _ = io.WriteString(server, session("new"))
+					return
+				}
+				for _, record := range records {
+					_, _ = io.WriteString(server, record)
+				}
+				_, _ = io.Copy(io.Discard, server) // until the client closes the connection
+			}))
+			first, _ := c.Start(withDeadline(t), key, fields)
+			if len(c.idle) == 1 {
+				idle := <-c.idle
+				await(t, func() bool { return !idle.healthy() })
+				c.put(idle)
+			}
+			second, err := c.Start(withDeadline(t), key, fields)
+			if first.Token != "mine" && first.Token != "" || second.Token != "new" {
+				t.Errorf("got tokens %.9q and %.9q, %v", first.Token, second.Token, err)
+			}
+		})
+	}
+}
+
+// handshake opens a TLS connection, over which the server has sent a session ticket. It also returns the server's end,
+// without TLS.
+func handshake(t *testing.T) (*conn, net.Conn) {
+	t.Helper()
+	l := listen(t)
+	tcp, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	// Package tls sends a ticket only to a client that can use it, and after the handshake only if the server asks for a
+	// certificate.
+	tickets := tls.NewLRUClientSessionCache(1)
+	s := &socket{Conn: tcp, tls: true}
+	client := tls.Client(s, &tls.Config{ServerName: "127.0.0.1", ClientSessionCache: tickets})
+	c := &conn{Conn: client, socket: s, lastUsed: time.Now(), reusable: true}
+	t.Cleanup(func() { c.Close() })
+	done := make(chan error)
+	go func() {
+		done <- tls.Server(server, &tls.Config{
+			Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS13,
+		}).Handshake()
+	}()
+	if err := errors.Join(client.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool {
+		if !c.healthy() {
+			t.Fatal("the session ticket counts as a response")
+		}
+		_, arrived := tickets.Get("127.0.0.1")
+		return arrived
+	})
+	return c, server
+}
+
+func TestSessionTicketIsNoResponse(t *testing.T) { handshake(t) }
+
+func TestPartOfATLSRecordIsUnsolicited(t *testing.T) {
+	for name, part := range map[string]string{"header": "\x17", "body": "\x17\x03\x03\x00\x40eyJ"} {
+		t.Run(name, func(t *testing.T) {
+			c, server := handshake(t)
+			if _, err := io.WriteString(server, part); err != nil {
+				t.Fatal(err)
+			}
+			await(t, func() bool { return !c.healthy() })
+		})
+	}
+}
+
+func TestTLSRecordsAreFollowedInPiecesOfAnySize(t *testing.T) {
+	var stream []byte
+	ends := map[int]bool{0: true}
+	for _, size := range []int{0, 1, 5, 300, 0, 0, 70} {
+		stream = append(stream, 0x17, 3, 3, byte(size>>8), byte(size))
+		stream = append(stream, make([]byte, size)...)
+		ends[len(stream)] = true
+	}
+	for size := 1; size <= len(stream); size++ {
+		m := &memoryConn{}
+		m.response.Reset(stream)
+		s := &socket{Conn: m, tls: true}
+		for at, piece := 0, make([]byte, size); at < len(stream); {
+			n, err := s.Read(piece)
+			if at += n; err != nil || s.hasPartialRecord() == ends[at] {
+				t.Fatalf("pieces of %d bytes, byte %d: partial record: %t, %v", size, at, s.hasPartialRecord(), err)
+			}
+		}
+	}
+}
+
+// TestCloseSendsNoCloseNotify holds that no byte is sent, so a server that reads nothing cannot delay it.
+func TestCloseSendsNoCloseNotify(t *testing.T) {
+	c, server := handshake(t)
+	c.Close()
+	if sent, err := io.ReadAll(server); len(sent) > 0 || err != nil {
+		t.Errorf("sent %x, %v", sent, err)
+	}
+}
