@@ -195,12 +195,12 @@ set-key: ## store Incode's API key, read from standard input, in the secret of E
 
 # What is secret goes to curl through a pipe: the command line of a process is for all to see.
 .PHONY: call
-call: ## start a session at ENV (FLOW=<configuration ID>; TOKEN=<access token> for a JWT)
+call: ## start a session at ENV (FLOW=<configuration ID>; TOKEN=<access token>, or HEADER='Cookie: session=...')
 	$(need-aws)
 	@url=$$($(call output,Url)) && mode=$$($(call output,AuthMode)) || exit 1; \
-	if [ "$$mode" = jwt ]; then \
-		[ -n "$$TOKEN" ] || { echo 'TOKEN is missing: export TOKEN=<access token>' >&2; exit 1; }; \
-		auth="header = \"Authorization: Bearer $$TOKEN\""; \
+	if [ "$$mode" != sigv4 ]; then \
+		[ -n "$$TOKEN$$HEADER" ] || { echo "TOKEN is missing: export TOKEN=<access token>, or HEADER='Cookie: session=...'" >&2; exit 1; }; \
+		auth=$$(printf %s "$${HEADER:-Authorization: Bearer $$TOKEN}" | sed 's/[\\"]/\\&/g; s/.*/header = "&"/'); \
 	else \
 		if [ -z "$$AWS_ACCESS_KEY_ID" ]; then \
 			case $$(aws --version 2>&1) in aws-cli/1.*) \

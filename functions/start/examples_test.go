@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 
+	"omnistart/internal/tooling/apigateway"
 	"omnistart/internal/tooling/incodetest"
 )
 
@@ -36,6 +37,7 @@ func TestExamplesOfTheContract(t *testing.T) {
 	responses := contract.Paths["/omni/start"]["post"].Responses
 	for code, breaks := range map[string]func(*harness){
 		"internal":              func(*harness) {},
+		"caller-not-allowed":    func(*harness) {},
 		"service-misconfigured": func(h *harness) { h.secrets.Fail("AccessDeniedException", http.StatusBadRequest) },
 		"secret-unavailable":    func(h *harness) { h.secrets.Fail("ThrottlingException", http.StatusBadRequest) },
 		"incode-unavailable":    func(h *harness) { h.incodeServer.Close() },
@@ -45,9 +47,14 @@ func TestExamplesOfTheContract(t *testing.T) {
 			breaks(h)
 			h.start(t)
 			var got response
-			if code == "internal" {
+			switch code {
+			case "internal":
 				got = h.invoke(t, []byte(`{"version":"1.0"}`))
-			} else {
+			case "caller-not-allowed":
+				got = h.invoke(t, event(t, "iam.json", func(ev *apigateway.Event) {
+					ev.RequestContext.Authorizer = json.RawMessage(`{"iam":{"cognitoIdentity":{"identityId":"x"}}}`)
+				}))
+			default:
 				got = h.startSession(t, incodetest.FlowID)
 			}
 			var envelope struct{ Body string }

@@ -3,13 +3,20 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
-	"github.com/aws/aws-lambda-go/events"
-
+	"omnistart/internal/tooling/apigateway"
 	"omnistart/internal/tooling/incodetest"
 )
+
+// canaryNumber is a secret that is a number in JSON.
+const canaryNumber = "202620262026202620262026"
+
+const backEnd = `{"iam":{"accessKey":"canary","accountId":"canary","callerId":"canary","cognitoIdentity":null,` +
+	`"principalOrgId":"canary","userArn":"arn:aws:sts::123456789012:assumed-role/backend/i-1","userId":"canary"}}`
 
 // TestNothingLeaks takes every path through the function, with texts that must not
 // be printed in everything that a caller, an identity provider and Incode can send,
@@ -24,36 +31,47 @@ func TestNothingLeaks(t *testing.T) {
 			h.setenv("AWS_LAMBDA_LOG_FORMAT", format)
 			h.setenv("AWS_LAMBDA_LOG_LEVEL", "DEBUG")
 			h.start(t)
-			send := func(claims map[string]string, body string) {
+			good := fmt.Sprintf(`{"configurationId":%q}`, incodetest.FlowID)
+			send := func(authorizer, body string) {
 				t.Helper()
-				resp := h.invoke(t, event(t, "jwt.json", func(ev *events.APIGatewayV2HTTPRequest) {
-					for name, value := range claims {
-						ev.RequestContext.Authorizer.JWT.Claims[name] = value
+				resp := h.invoke(t, event(t, "jwt.json", func(ev *apigateway.Event) {
+					if ev.Body = body; authorizer != "" {
+						ev.RequestContext.Authorizer = json.RawMessage(authorizer)
 					}
-					ev.Body = body
 				}))
 				if text := forbiddenText(resp.payload); resp.status != 200 && text != "" {
 					t.Errorf("the response contains %s: %s", text, resp.payload)
 				}
 			}
 			for _, flow := range incodetest.Flows {
-				send(nil, fmt.Sprintf(`{"configurationId":%q,"customFields":{"canary":"canary"}}`, flow.ID))
+				send(backEnd, fmt.Sprintf(`{"configurationId":%q,"customFields":{"canary":"canary"}}`, flow.ID))
 			}
-			good := fmt.Sprintf(`{"configurationId":%q}`, incodetest.FlowID)
-			for _, sub := range []string{"", "canary 42", "canary\n{}", "[canary canary]", "<canary>"} {
-				send(map[string]string{"sub": sub, "canary": "canary"}, good)
+			for _, value := range []string{
+				`""`, `"canary 42"`, `"canary\n{}"`, `"[canary canary]"`, `"<canary>"`, `"canary "`, `"canary\u202e"`,
+				`"` + strings.Repeat("canary", 50) + `"`, `["canary"]`, `{"canary":"canary"}`, `null`, `true`, `1.5`, canaryNumber,
+			} {
+				claims := fmt.Sprintf(`{"sub":%[1]s,"canary":%[1]s,"level":%[2]s}`, value, canaryNumber)
+				send(`{"jwt":{"claims":`+claims+`,"scopes":["canary"]}}`, good)
+				send(`{"lambda":`+claims+`}`, good)
+				send(`{"lambda":`+value+`}`, good)
 			}
+			// The neighbours of the ARN, which is logged.
+			for _, identity := range []string{`null`, `{"amr":["canary"],"identityId":"canary"}`, `"canary"`} {
+				send(strings.Replace(backEnd, `null`, identity, 1), good)
+			}
+			send(`{"canary":{"sub":"canary"}}`, good)
 			for _, body := range []string{
 				`{"configurationId":"canary","countryCode":"canary","language":"canary",
 					"redirectionUrl":"https://canary","customFields":["canary"]}`,
 				`{"canary`, `["canary"]`, `{"x":1,"x":"canary"}`, "\"canary\xff\"",
 				fmt.Sprintf(`{"configurationId":%q,"externalCustomerId":"canary-victim"}`, incodetest.FlowID),
+				fmt.Sprintf(`{"configurationId":%q,"customFields":{"riskTier":"canary"}}`, incodetest.FlowID),
 			} {
-				send(nil, body)
+				send("", body)
 			}
 			for _, payload := range []string{
 				`"canary"`, `{"version":"canary"}`,
-				`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":{"sub":["canary"]}}}}}`,
+				`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":["canary"]}}}}`,
 			} {
 				if resp := h.invoke(t, []byte(payload)); resp.status < 400 || forbiddenText(resp.payload) != "" {
 					t.Errorf("got %s", resp.payload)
@@ -61,7 +79,7 @@ func TestNothingLeaks(t *testing.T) {
 			}
 			h.secrets.Put(secretID, "canary\nkey")
 			h.incode.SetKey("another")
-			send(nil, good)
+			send("", good)
 		})
 	}
 }

@@ -23,11 +23,13 @@ type Config struct {
 	// RedirectHosts are the hosts, in lower case and with a port where they have one, that redirectionUrl may name.
 	// Without any, redirectionUrl is refused.
 	RedirectHosts map[string]bool
-	// CustomerIDClaim names the JWT claim that is the external customer ID.
+	// CustomFields are the names of the custom fields that a customer may set. A back end may set any.
+	CustomFields map[string]bool
+	// CustomerIDClaim names the external customer ID: a claim of the JWT, or a member of the authorizer's context.
 	CustomerIDClaim string
-	// RequireAuthorizer refuses every event without an authorizer context, such as those of sam local. The caller of
-	// such an event may name any customer.
-	RequireAuthorizer bool
+	// AllowUnauthenticated accepts events without an authorizer context, such as those of sam local. Their caller is
+	// treated as a back end.
+	AllowUnauthenticated bool
 	// ReturnInterviewID adds the interview ID to the response.
 	ReturnInterviewID bool
 	// IncodeTimeout bounds one call to Incode. The deadline of the invocation may shorten it.
@@ -70,9 +72,11 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		ConfigurationIDs: list("ALLOWED_CONFIGURATION_IDS", `^([0-9a-f]{24}|\*)$`, "24 lower-case hex digits, or *"),
 		RedirectHosts: list("ALLOWED_REDIRECT_HOSTS", `^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?$`,
 			"a host name in lower case, without scheme or path"),
-		CustomerIDClaim:   text("CUSTOMER_ID_CLAIM", "sub", `^\S(.*\S)?$`, "a name without white space around it"),
-		RequireAuthorizer: text("REQUIRE_AUTHORIZER", "false", `^(true|false)$`, "true or false") == "true",
-		ReturnInterviewID: text("RETURN_INTERVIEW_ID", "false", `^(true|false)$`, "true or false") == "true",
+		CustomFields:    list("ALLOWED_CUSTOM_FIELDS", `^[^\p{Cc}\x{FFFD}]{1,64}$`, "a name of 1 to 64 characters"),
+		CustomerIDClaim: text("CUSTOMER_ID_CLAIM", "sub", `^\S(.*\S)?$`, "a name without white space around it"),
+
+		AllowUnauthenticated: text("ALLOW_UNAUTHENTICATED", "false", `^(true|false)$`, "true or false") == "true",
+		ReturnInterviewID:    text("RETURN_INTERVIEW_ID", "false", `^(true|false)$`, "true or false") == "true",
 	}
 	if len(c.ConfigurationIDs) == 0 || c.ConfigurationIDs["*"] && len(c.ConfigurationIDs) > 1 {
 		refuse("ALLOWED_CONFIGURATION_IDS", "must list the configuration IDs that callers may use, or be a lone *")

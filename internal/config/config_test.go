@@ -15,7 +15,7 @@ const flow = "6245f1e0c8d4b2a39e7f1c05"
 // names are those of all variables.
 var names = []string{
 	"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "ALLOWED_REDIRECT_HOSTS",
-	"CUSTOMER_ID_CLAIM", "REQUIRE_AUTHORIZER", "RETURN_INTERVIEW_ID", "INCODE_TIMEOUT",
+	"ALLOWED_CUSTOM_FIELDS", "CUSTOMER_ID_CLAIM", "ALLOW_UNAUTHENTICATED", "RETURN_INTERVIEW_ID", "INCODE_TIMEOUT",
 }
 
 // env returns the environment with the required variables and these.
@@ -35,6 +35,7 @@ func TestSettings(t *testing.T) {
 		IncodeBaseURL:    &url.URL{Scheme: "https", Host: "demo-api.incodesmile.com"},
 		ConfigurationIDs: map[string]bool{flow: true},
 		RedirectHosts:    map[string]bool{},
+		CustomFields:     map[string]bool{},
 		CustomerIDClaim:  "sub",
 		IncodeTimeout:    10 * time.Second,
 	}
@@ -44,27 +45,29 @@ func TestSettings(t *testing.T) {
 	}{
 		"defaults": {nil, defaults},
 		"false, as the template sets it": {
-			map[string]string{"REQUIRE_AUTHORIZER": "false", "RETURN_INTERVIEW_ID": "false"}, defaults},
+			map[string]string{"ALLOW_UNAUTHENTICATED": "false", "RETURN_INTERVIEW_ID": "false"}, defaults},
 		"every variable": {
 			map[string]string{
 				"INCODE_API_KEY_SECRET_ID":  "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode/api-key-AbCdEf",
 				"INCODE_BASE_URL":           "http://localhost:8080",
 				"ALLOWED_CONFIGURATION_IDS": " *, ",
 				"ALLOWED_REDIRECT_HOSTS":    "app.example.com, localhost:8443,",
+				"ALLOWED_CUSTOM_FIELDS":     "plan, Straße 1 ,a\"b,",
 				"CUSTOMER_ID_CLAIM":         "https://example.com/customer id",
-				"REQUIRE_AUTHORIZER":        "true",
+				"ALLOW_UNAUTHENTICATED":     "true",
 				"RETURN_INTERVIEW_ID":       "true",
 				"INCODE_TIMEOUT":            "2500ms",
 			},
 			Config{
-				SecretID:          "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode/api-key-AbCdEf",
-				IncodeBaseURL:     &url.URL{Scheme: "http", Host: "localhost:8080"},
-				ConfigurationIDs:  map[string]bool{"*": true},
-				RedirectHosts:     map[string]bool{"app.example.com": true, "localhost:8443": true},
-				CustomerIDClaim:   "https://example.com/customer id",
-				RequireAuthorizer: true,
-				ReturnInterviewID: true,
-				IncodeTimeout:     2500 * time.Millisecond,
+				SecretID:             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode/api-key-AbCdEf",
+				IncodeBaseURL:        &url.URL{Scheme: "http", Host: "localhost:8080"},
+				ConfigurationIDs:     map[string]bool{"*": true},
+				RedirectHosts:        map[string]bool{"app.example.com": true, "localhost:8443": true},
+				CustomFields:         map[string]bool{"plan": true, "Straße 1": true, `a"b`: true},
+				CustomerIDClaim:      "https://example.com/customer id",
+				AllowUnauthenticated: true,
+				ReturnInterviewID:    true,
+				IncodeTimeout:        2500 * time.Millisecond,
 			}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,6 +84,7 @@ func TestValidAndInvalidValues(t *testing.T) {
 		ids  = "must list the configuration IDs that callers may use, or be a lone *"
 		host = " must be a host name in lower case, without scheme or path"
 		id   = " must be 24 lower-case hex digits, or *"
+		name = " must be a name of 1 to 64 characters"
 	)
 	for _, tt := range []struct {
 		variable, rule string
@@ -104,7 +108,10 @@ func TestValidAndInvalidValues(t *testing.T) {
 		{"ALLOWED_REDIRECT_HOSTS", "entry 3" + host, nil, []string{"app.example.com, , *.example.com"}},
 		{"CUSTOMER_ID_CLAIM", "must be a name without white space around it", []string{"x", "a b"},
 			[]string{"sub ", " sub", " ", "sub\n"}},
-		{"REQUIRE_AUTHORIZER", "must be true or false", []string{"", "true", "false"}, []string{"True", "yes", "true "}},
+		{"ALLOWED_CUSTOM_FIELDS", "entry 1" + name, []string{"", " , ", "a b", strings.Repeat("é", 64), "*"},
+			[]string{strings.Repeat("a", 65), "a\nb", "a\x00", "a\u0085b", "\ufffd", "a\xff"}},
+		{"ALLOWED_CUSTOM_FIELDS", "entry 3" + name, nil, []string{"plan,,a\tb"}},
+		{"ALLOW_UNAUTHENTICATED", "must be true or false", []string{"", "true", "false"}, []string{"True", "yes", "true "}},
 		{"RETURN_INTERVIEW_ID", "must be true or false", []string{"", "true", "false"}, []string{"True", "1", "xfalse"}},
 		{"INCODE_TIMEOUT", "must be a duration from 1s to 28s, such as 10s", []string{"1s", "28s"},
 			[]string{"10", "999999999ns", "28.000000001s", "-5s", "soon"}},
@@ -124,7 +131,7 @@ func TestValidAndInvalidValues(t *testing.T) {
 }
 
 func TestErrorReportsEveryVariableAndQuotesNoValue(t *testing.T) {
-	_, err := FromEnv(func(string) string { return "canary value " })
+	_, err := FromEnv(func(string) string { return "canary\tvalue " })
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -140,11 +147,11 @@ func TestErrorReportsEveryVariableAndQuotesNoValue(t *testing.T) {
 
 // FuzzFromEnv holds what the function relies on when the settings are valid.
 func FuzzFromEnv(f *testing.F) {
-	f.Add("incode/api-key", "https://demo-api.incodesmile.com", flow+",", "app.example.com:8443", "sub", "true", "28s")
-	f.Add("s", "http://[::1]:8080", "*", "", "", "", "")
-	f.Add("s", "https://[:::]", "*", "", "", "", "")
-	f.Fuzz(func(t *testing.T, secretID, baseURL, ids, hosts, claim, flag, timeout string) {
-		values := []string{secretID, baseURL, ids, hosts, claim, flag, flag, timeout}
+	f.Add("incode/api-key", "https://demo-api.incodesmile.com", flow+",", "a.example:8443", "plan", "sub", "true", "28s")
+	f.Add("s", "http://[::1]:8080", "*", "", "", "", "", "")
+	f.Add("s", "https://[:::]", "*", "", "a\x00,b", "", "", "")
+	f.Fuzz(func(t *testing.T, secretID, baseURL, ids, hosts, customFields, claim, flag, timeout string) {
+		values := []string{secretID, baseURL, ids, hosts, customFields, claim, flag, flag, timeout}
 		c, err := FromEnv(func(name string) string { return values[slices.Index(names, name)] })
 		if err != nil {
 			return
@@ -158,8 +165,8 @@ func FuzzFromEnv(f *testing.F) {
 			t.Errorf("the Host header is not safe: %q", c.IncodeBaseURL.Host)
 		case len(c.ConfigurationIDs) == 0 || c.ConfigurationIDs["*"] && len(c.ConfigurationIDs) > 1:
 			t.Errorf("configuration IDs %v", c.ConfigurationIDs)
-		case c.RequireAuthorizer != (flag == "true") || c.ReturnInterviewID != (flag == "true"):
-			t.Errorf("%q became %t, %t", flag, c.RequireAuthorizer, c.ReturnInterviewID)
+		case c.AllowUnauthenticated != (flag == "true") || c.ReturnInterviewID != (flag == "true"):
+			t.Errorf("%q became %t, %t", flag, c.AllowUnauthenticated, c.ReturnInterviewID)
 		case c.IncodeTimeout < time.Second || c.IncodeTimeout > 28*time.Second:
 			t.Errorf("timeout %v", c.IncodeTimeout)
 		}
@@ -171,6 +178,11 @@ func FuzzFromEnv(f *testing.F) {
 		for host := range c.RedirectHosts {
 			if host == "" || host != strings.ToLower(host) || strings.ContainsAny(host, "/@?#* ") {
 				t.Errorf("redirect host %q", host)
+			}
+		}
+		for name := range c.CustomFields {
+			if name == "" || name != strings.TrimSpace(name) || strings.ContainsAny(name, ",\x00\n\ufffd") {
+				t.Errorf("custom field %q", name)
 			}
 		}
 	})

@@ -82,7 +82,7 @@ func BenchmarkRequest(b *testing.B) {
 			for b.Loop() {
 				var event httpEvent
 				decode(b, payload, &event)
-				if _, err := e.requestFields(&event); err != nil {
+				if _, err := e.requestFields(&event, &exchange{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -22,8 +22,14 @@ var catalogue = map[*problem.Problem]struct{ happened, remedy string }{
 		"Send what a JSON library writes."},
 	problem.ConfigurationNotAllowed: {"The operator has not allowed this configuration ID.",
 		"Ask the operator to add it to `AllowedConfigurationIds`."},
-	problem.CustomerMismatch: {"The body names another customer than the access token, or the token names no valid one.",
-		"Leave `externalCustomerId` out. If the body does not have it, the operator must check `CustomerIdClaim`."},
+	problem.CallerNotAllowed: {"The caller signed with credentials of a Cognito identity pool, which belong to a person.",
+		"Call from a back end, with credentials of its own role. For an app, the operator sets up a JWT or an authorizer."},
+	problem.CustomerMismatch: {"The body names another customer than the access token or the session of the caller.",
+		"Leave `externalCustomerId` out."},
+	problem.CustomerUnusable: {"The access token, or the context of the authorizer, has no usable customer in " +
+		"`CustomerIdClaim`: a string that follows the rule of `externalCustomerId`, or an integer.",
+		"The operator corrects `CustomerIdClaim`, or what the identity provider or the authorizer puts there; `error` in " +
+			"the log says what is wrong."},
 	problem.NotFound: {"Another path or method than `POST /omni/start`. On AWS, API Gateway responds instead.",
 		"Send a POST request to `/omni/start`. Incode's sample servers have `/start`."},
 	problem.BodyTooLarge: {fmt.Sprintf("The body has more than %d KiB.", maxBody>>10), "Send less in `customFields`."},
@@ -73,7 +79,7 @@ func retryOf(p *problem.Problem) string {
 		return "Yes, after the seconds in `Retry-After`."
 	case p.SessionStarted == problem.Perhaps:
 		return "Only if a second session does no harm."
-	case p == problem.ServiceMisconfigured || p == problem.IncodeUnauthorized:
+	case p == problem.ServiceMisconfigured || p == problem.IncodeUnauthorized || p == problem.CustomerUnusable:
 		return "Yes, once the operator has corrected it."
 	}
 	return "Not as it is: the response would be the same."

@@ -19,7 +19,7 @@ var withRedirects = config.Config{RedirectHosts: map[string]bool{"app.example.co
 // pointersOf returns the pointers to what is wrong with a body, or the code of another problem.
 func pointersOf(t *testing.T, body string) []string {
 	t.Helper()
-	fields, err := readFields(withRedirects, []byte(body))
+	fields, err := readFields(withRedirects, []byte(body), false)
 	if err == nil {
 		return nil
 	}
@@ -37,13 +37,13 @@ func pointersOf(t *testing.T, body string) []string {
 	return pointers
 }
 
-// customFields returns a JSON object with n members.
-func customFields(n int, value string) string {
-	var members []string
+// members returns a JSON object with n members.
+func members(n int, value string) string {
+	var all []string
 	for i := range n {
-		members = append(members, fmt.Sprintf(`"k%d":%s`, i, value))
+		all = append(all, fmt.Sprintf(`"k%d":%s`, i, value))
 	}
-	return "{" + strings.Join(members, ",") + "}"
+	return "{" + strings.Join(all, ",") + "}"
 }
 
 func TestFieldRules(t *testing.T) {
@@ -62,17 +62,23 @@ func TestFieldRules(t *testing.T) {
 				`"*"`, `""`, `null`, `624500000000000000000000`, `1e999`, `["` + flow + `"]`,
 			}},
 		{"externalCustomerId",
-			[]string{`"a"`, `"9a._:@+|~=/-Z"`, `"auth0|5f7c8ec7c33c6c004bbafe82"`, repeat("a", 128)},
-			[]string{repeat("a", 129), `""`, `null`, `42`, `"-a"`, `"a b"`, `"a\n"`, `"ä"`, `"a<script>"`}},
-		{"countryCode", []string{`"ALL"`, `"MX"`, `"MEX"`}, []string{`"mx"`, `"M"`, `"MEXI"`, `""`, `null`, `1`}},
-		{"language", []string{`"pt-BR"`, `"kab-DZ"`}, []string{`"en"`, `"en_US"`, `"en-us"`, `"abcd-US"`, `"en-USA"`}},
+			[]string{`"a"`, `"9a._:@+|~=/-Z"`, `"auth0|5f7c8ec7c33c6c004bbafe82"`, `"o'brien@example.com"`, `"_Qp8"`, `"-a"`,
+				`"{6F9619FF-8B86-D011-B42D-00C04FC964FF}"`, `"CN=Jane Doe, OU=x"`, `"Jürgen"`, `"名前"`, `"a<script>"`,
+				`"[a b]"`, `"\ud83d\ude00"`, repeat("a", 255), repeat("é", 255), repeat("😀", 255), `null`},
+			[]string{repeat("a", 256), repeat("é", 256), `""`, `42`, `true`, `["a"]`, `{}`, `" a"`, `"a "`, `" "`,
+				`"a\n"`, `"a\tb"`, `"a\u0000"`, `"a\u007f"`, `"a\u0085"`, `"a\u00a0b"`, `"a\u00adb"`, `"a\u200bb"`,
+				`"a\u2028b"`, `"a\u202eb"`, `"\ufeffa"`, `"a\ue000"`, `"a\ufffd"`, `"a\uffff"`, `"a\u3000b"`}},
+		{"countryCode", []string{`"ALL"`, `"MX"`, `"MEX"`, `null`}, []string{`"mx"`, `"M"`, `"MEXI"`, `""`, `1`, `false`}},
+		{"language", []string{`"pt-BR"`, `"kab-DZ"`, `"es"`, `"kab"`, `"es-419"`, `null`},
+			[]string{`"en_US"`, `"en-us"`, `"abcd-US"`, `"en-USA"`, `"en-"`, `"e"`, `"en-41"`, `"en-4199"`, `"en-U1"`, `""`}},
 		{"redirectionUrl",
 			[]string{
 				`"https://app.example.com/done?x=1#y"`, `"https://app.example.com"`, `"https://APP.example.com/"`,
-				`"https://localhost:8443/"`, `"https://app.example.com/!~"`, url(2048),
+				`"https://localhost:8443/"`, `"https://app.example.com/!~"`, url(2048), `null`,
+				`"https://app.example.com/-._~:/?#[]@!$&'()*+,;=%2F%e9"`,
 			},
 			[]string{
-				url(2049), `""`, `null`, `1`, `"http://app.example.com/"`, `"HTTPS://app.example.com/"`,
+				url(2049), `""`, `1`, `"http://app.example.com/"`, `"HTTPS://app.example.com/"`,
 				`"//app.example.com/"`, `"/done"`, `"https:app.example.com"`, `"javascript://app.example.com/%0aalert(1)"`,
 				`"https://evil.example.net/"`, `"https://x.app.example.com/"`, `"https://app.example.com.evil.net/"`,
 				`"https://app.example.com:8443/"`, `"https://localhost/"`, `"https://app%2eexample.com/"`,
@@ -80,20 +86,27 @@ func TestFieldRules(t *testing.T) {
 				// Browsers read a backslash as a slash, and drop tabs and line feeds.
 				`"https://app.example.com\\@evil.net/"`, `"https://app.example.com/\\evil.net"`, `"https://app.example.com/\ta"`,
 				`"https://app.example.com/\n"`, `"https://app.example.com/a b"`, `"https://app.example.com/é"`,
-				`"https://app.example.com/%zz"`,
+				`"https://app.example.com/%zz"`, `"https://app.example.com/%"`, `"https://app.example.com/%2"`,
+				`"https://app.example.com/\""`, `"https://app.example.com/<"`, `"https://app.example.com/>"`,
+				`"https://app.example.com/^"`, "\"https://app.example.com/`\"", `"https://app.example.com/{"`,
+				`"https://app.example.com/|"`, `"https://app.example.com/}"`, `"https://"`,
 			}},
 		{"customFields",
-			[]string{`{}`, `{"k":""}`, customFields(20, `"v"`), `{` + repeat("k", 64) + `:` + repeat("v", 256) + `}`,
+			[]string{`null`, `{"k":null}`, `{"k":true,"l":false}`, `{"k":0}`, `{"k":-1.50}`, `{"k":999999999999999}`,
+				`{"k":-0.00000000000001}`, members(20, `null`), `{}`, `{"k":""}`,
+				members(20, `"v"`), `{` + repeat("k", 64) + `:` + repeat("v", 256) + `}`,
 				`{` + repeat("é", 64) + `:` + repeat("é", 256) + `}`, `{"emoji":"\ud83d\ude00"}`},
-			[]string{customFields(21, `"v"`), customFields(21, `1`), `[]`, `null`, `"v"`,
-				`{"":"v"}`, `{"":1}`, `{` + repeat("k", 65) + `:"v"}`, `{` + repeat("é", 65) + `:"v"}`, `{"a\u0000":"v"}`,
+			[]string{members(21, `"v"`), members(21, `1`), `[]`, `"v"`, `true`, `1`,
+				`{"":"v"}`, `{"":1}`, `{"":false}`, `{"":null}`, members(21, `null`),
+				`{` + repeat("k", 65) + `:"v"}`, `{` + repeat("é", 65) + `:"v"}`, `{"a\u0000":"v"}`,
 				`{"k":` + repeat("v", 257) + `}`, `{"k":` + repeat("é", 257) + `}`, `{"k":"a\u009fb"}`,
-				`{"k":1}`, `{"k":null}`, `{"k":{}}`}},
+				`{"k":1000000000000000}`, `{"k":0.000000000000001}`, `{"k":1e3}`, `{"k":1E-3}`, `{"k":-1e+3}`,
+				`{"k":"\ufffd"}`, `{"\ufffd":"v"}`, `{"\ufffd":1}`, `{"k":[]}`, `{"k":{}}`}},
 		// The first two would take over a session.
-		{"interviewId", nil, []string{`"6a0f3c9d1b2e4f5a6b7c8d9e"`, `null`}},
-		{"uuid", nil, []string{`"6a0f3c9d1b2e4f5a6b7c8d9e"`, `null`}},
+		{"interviewId", []string{`null`}, []string{`"6a0f3c9d1b2e4f5a6b7c8d9e"`, `""`, `1`}},
+		{"uuid", []string{`null`}, []string{`"6a0f3c9d1b2e4f5a6b7c8d9e"`, `""`, `false`}},
 		{"externalId", nil, []string{`"a"`, `null`}},
-		{"apiKey", nil, []string{`"a"`, `null`}},
+		{"apiKey", nil, []string{`"a"`, `null`}}, // null is left out only where the contract has a field
 	} {
 		for valid, values := range map[bool][]string{true: tt.valid, false: tt.invalid} {
 			for _, value := range values {
@@ -123,7 +136,7 @@ func TestEveryFieldIsSentToIncode(t *testing.T) {
 }
 
 func TestRedirectIsRefusedWithoutAllowedHosts(t *testing.T) {
-	_, err := readFields(config.Config{}, []byte(fullBody))
+	_, err := readFields(config.Config{}, []byte(fullBody), false)
 	if !errors.Is(err, problem.ValidationFailed) {
 		t.Errorf("got %v", err)
 	}
@@ -132,23 +145,98 @@ func TestRedirectIsRefusedWithoutAllowedHosts(t *testing.T) {
 func TestAllViolationsTogether(t *testing.T) {
 	h := newHarness(t)
 	r := h.send(t, event(t, "iam", `{"externalCustomerId":"","countryCode":"x","language":1,"redirectionUrl":"x",
-		"customFields":{"d":1,"c":1,"a/b~c":1,"ok":"v","":""},"interviewId":"x","uuid":"x","externalId":"x",
+		"customFields":{"d":[1],"c":[1],"a/b~c":[1],"ok":"v","":""},"interviewId":"x","uuid":"x","externalId":"x",
 		"nope":1,"a/b~c":1,"Language":"de-DE"}`))
-	const newSession, unknown = "Not accepted: every call starts a new session.",
-		"Not a field of the contract. Names are case-sensitive."
-	customFields := fieldOf("customFields").rule
+	const unknown = "Not a field of the contract."
+	custom := fieldOf(customFields).rule
 	want := violations{
 		{"/configurationId", "Required."}, {"/externalCustomerId", fieldOf("externalCustomerId").rule},
 		{"/countryCode", fieldOf("countryCode").rule}, {"/language", fieldOf("language").rule},
 		{"/redirectionUrl", fieldOf("redirectionUrl").rule},
-		{"/customFields/", customFields}, {"/customFields/a~1b~0c", customFields},
-		{"/customFields/c", customFields}, {"/customFields/d", customFields},
-		{"/interviewId", newSession}, {"/uuid", newSession}, {"/externalId", "Not accepted: use externalCustomerId."},
-		{"/Language", unknown}, {"/a~1b~0c", unknown}, {"/nope", unknown},
+		{"/customFields/", custom}, {"/customFields/a~1b~0c", custom}, {"/customFields/c", custom},
+		{"/customFields/d", custom}, {"/interviewId", newSession}, {"/uuid", newSession},
+		{"/Language", "Not accepted: use language."},
+		{"/a~1b~0c", unknown}, {"/externalId", "Not accepted: use externalCustomerId."}, {"/nope", unknown},
 	}
 	var got violations
 	if decode(t, encode(t, r.body["errors"]), &got); r.status != 422 || !slices.Equal(got, want) {
 		t.Errorf("got  %d %q\nwant %q", r.status, got, want)
+	}
+}
+
+func TestNearMissesAreToldTheRightName(t *testing.T) {
+	for right, names := range map[string][]string{
+		"configurationId": {
+			"flowId", "flow_id", "FlowID", "workflowId", "ConfigurationId", "configurationID", "configuration_id",
+			"configuration-id"},
+		"externalCustomerId": {"externalId", "external_id", "customerId", "externalCustomerID", "external_customer_id"},
+		"countryCode":        {"country", "CountryCode", "country_code"},
+		"language":           {"lang", "Language", "LANGUAGE"},
+		"redirectionUrl":     {"redirectUrl", "redirect_url", "redirectUri", "redirect_uri", "redirectionURL"},
+		"customFields":       {"CustomFields", "custom_fields"},
+		"":                   {"customField", "flow", "id", "", "token", "interview_id", "UUID"},
+	} {
+		for _, name := range names {
+			want := "Not accepted: use " + right + "."
+			if right == "" {
+				want = "Not a field of the contract."
+			}
+			_, err := readFields(config.Config{}, fmt.Appendf(nil, `{"configurationId":%q,%q:"x"}`, flow, name), false)
+			if found, _ := errors.AsType[violations](err); !slices.Equal(found, violations{{"/" + name, want}}) {
+				t.Errorf("%s: got %v, want %s", name, found, want)
+			}
+		}
+	}
+}
+
+func TestNullIsLeftOut(t *testing.T) {
+	h := newHarness(t)
+	r := h.send(t, event(t, "iam", `{"configurationId":"`+flow+`","externalCustomerId":null,"countryCode":null,
+		"language":null,"redirectionUrl":null,"customFields":{"a":null,"b":"v"},"interviewId":null,"uuid":null}`))
+	want := object{"configurationId": flow, "countryCode": "ALL", "customFields": object{"b": "v"}}
+	if got := h.incode.Last().Fields; r.status != 200 || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %d %s, sent %v", r.status, r.text, got)
+	}
+	if got := pointersOf(t, `{"configurationId":null}`); !slices.Equal(got, []string{"/configurationId"}) {
+		t.Errorf("without a configuration ID: %q", got)
+	}
+}
+
+func TestNumbersAreSentDigitForDigit(t *testing.T) {
+	const custom = `{"a":-0,"b":1.10,"c":999999999999999,"d":0.30000000000000,"e":true}`
+	fields, err := readFields(config.Config{}, []byte(`{"configurationId":"`+flow+`","customFields":`+custom+`}`), false)
+	if got := string(encode(t, fields["customFields"])); err != nil || got != custom {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
+func TestCustomersSetOnlyAllowedCustomFields(t *testing.T) {
+	const body = `{"configurationId":"` + flow + `","customFields":{"plan":"gold","riskTier":"low","none":null,"Plan":1}}`
+	for _, tt := range []struct {
+		name, authorizer string
+		allowed          map[string]bool
+		refused          []string
+	}{
+		{"back end", `{"iam":{"cognitoIdentity":null}}`, nil, nil},
+		{"JWT", ofCustomer(`"c"`), nil, []string{"Plan", "plan", "riskTier"}},
+		{"JWT, one allowed", ofCustomer(`"c"`), map[string]bool{"plan": true}, []string{"Plan", "riskTier"}},
+		{"JWT, all allowed", ofCustomer(`"c"`), map[string]bool{"plan": true, "Plan": true, "riskTier": true}, nil},
+		{"own authorizer", `{"lambda":{"sub":"c"}}`, map[string]bool{"plan": true}, []string{"Plan", "riskTier"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHarness(t)
+			h.Config.CustomFields = tt.allowed
+			r := h.send(t, eventOf(t, tt.authorizer, body))
+			var want, got violations
+			for _, name := range tt.refused {
+				want = append(want, violation{
+					"/customFields/" + name, "Not a name that the operator of this endpoint lets customers set."})
+			}
+			decode(t, encode(t, r.body["errors"]), &got)
+			if !slices.Equal(got, want) || (r.status == 200) != (want == nil) || (r.status == 422) != (want != nil) {
+				t.Errorf("got %d %s", r.status, r.text)
+			}
+		})
 	}
 }
 
@@ -172,7 +260,7 @@ func TestBodyIsOneJSONObject(t *testing.T) {
 	}
 	for body, want := range map[string]string{
 		" " + good + "\n": "",
-		// Only encoding/json's structs would take these names for configurationId.
+		// Only encoding/json's structs would take these names for fields.
 		`{"CONFIGURATIONID":"` + flow + `"}`:                   "/configurationId /CONFIGURATIONID",
 		`{"configurationId ":"` + flow + `"}`:                  "/configurationId /configurationId ",
 		`{"configurationId":"` + flow + `","cuſtomFields":{}}`: "/cuſtomFields",
@@ -191,7 +279,7 @@ func TestLastOfEqualNamesCounts(t *testing.T) {
 		`"countryCode":1,"countryCode":"DE"`:         "DE",
 		`"countryCode":"MX","\u0063ountryCode":"DE"`: "DE", // an escaped c
 		`"countryCode":"MX","countryCode":1`:         "",
-		`"countryCode":"MX","countryCode":null`:      "",
+		`"countryCode":"MX","countryCode":null`:      "ALL",
 	} {
 		h := newHarness(t)
 		r := h.send(t, event(t, "iam", `{"configurationId":"`+flow+`",`+names+`}`))
@@ -241,10 +329,10 @@ func TestBrokenTextIsRefused(t *testing.T) {
 // TestTextsNameTheLimits compares the limits in the code with those in the texts for the caller.
 func TestTextsNameTheLimits(t *testing.T) {
 	for text, limit := range map[string]string{
-		problem.BodyTooLarge.Detail: fmt.Sprintf("at most %d KiB", maxBody>>10),
-		externalCustomerID.rule:     fmt.Sprintf("1 to %d ", externalCustomerID.maxLength),
-		fieldOf("customFields").rule: fmt.Sprintf("at most %d strings of at most %d characters. "+
-			"A name has 1 to %d characters.", maxCustomFields, maxCustomText, maxCustomName),
+		problem.BodyTooLarge.Detail:        fmt.Sprintf("at most %d KiB", maxBody>>10),
+		fieldOf("externalCustomerId").rule: fmt.Sprintf("1 to %d ", maxCustomerID),
+		fieldOf(customFields).rule: fmt.Sprintf("at most %d members. A name has 1 to %d characters. "+
+			"A value is a boolean, a string of at most %d characters,", maxCustomFields, maxCustomName, maxCustomText),
 	} {
 		if !strings.Contains(text, limit) {
 			t.Errorf("%q does not contain %q", text, limit)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -65,7 +66,7 @@ func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (sess
 		return session, errors.New("the event is not one of an API Gateway HTTP API")
 	}
 	x.apiRequestID = event.RequestContext.RequestID
-	fields, err := e.requestFields(&event)
+	fields, err := e.requestFields(&event, x)
 	if err != nil {
 		return session, err
 	}
@@ -75,8 +76,7 @@ func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (sess
 // startSession starts a session with the current key. When Incode refuses that key and the secret has a newer one, it
 // makes a second attempt: a refused request has started no session.
 func (e *Endpoint) startSession(ctx context.Context, fields map[string]any, x *exchange) (incode.Session, error) {
-	var session incode.Session
-	var err error // of the first attempt
+	session, err := incode.Session{}, error(nil) // of the first attempt
 	var refused apikey.Key
 	for range 2 {
 		began := time.Now()
@@ -102,10 +102,67 @@ func (e *Endpoint) startSession(ctx context.Context, fields map[string]any, x *e
 	return session, err
 }
 
+// response is a response in API Gateway's payload format 2.0. API Gateway adds the CORS headers, and would ignore ours.
+type response struct {
+	StatusCode int `json:"statusCode"`
+	Headers    struct {
+		ContentType  string `json:"Content-Type"`
+		CacheControl string `json:"Cache-Control"`
+		RetryAfter   string `json:"Retry-After,omitempty"`
+	} `json:"headers"`
+	Body string `json:"body"`
+}
+
+// success is the body of a response with a session.
+type success struct {
+	Token       string `json:"token"`
+	InterviewID string `json:"interviewId,omitempty"`
+}
+
+// failure is the body of a response with a problem (RFC 9457).
+type failure struct {
+	Type string `json:"type"`
+	*problem.Problem
+	RequestID string     `json:"requestId"`
+	Errors    violations `json:"errors,omitempty"`
+}
+
+// response returns the response to a request that was served. No cache may keep it.
+func (e *Endpoint) response(x *exchange) response {
+	r := response{StatusCode: 200}
+	r.Headers.ContentType, r.Headers.CacheControl = "application/json", "no-store"
+	body := any(success{x.session.Token, ""})
+	if e.Config.ReturnInterviewID {
+		body = success{x.session.Token, x.session.InterviewID}
+	}
+	if p := problemOf(x.err); p != nil {
+		found, _ := errors.AsType[violations](x.err)
+		body = failure{"/problems/" + p.Code, p, x.requestID, found}
+		r.StatusCode, r.Headers.ContentType = p.Status, "application/problem+json"
+		if p.Status == 503 {
+			wait := min(max(x.session.RetryAfter, time.Second), time.Minute)
+			r.Headers.RetryAfter = strconv.Itoa(int(math.Ceil(wait.Seconds())))
+		}
+	}
+	encoded, _ := json.Marshal(body) // cannot fail: body holds strings and numbers
+	r.Body = string(encoded)
+	return r
+}
+
+// problemOf returns nil for no error. It is the only place where an error becomes a problem, and so a status.
+func problemOf(err error) *problem.Problem {
+	if p, ok := errors.AsType[*problem.Problem](err); ok || err == nil {
+		return p
+	}
+	return problem.Internal
+}
+
 // exchange is one request with its result, as the log line describes it.
 type exchange struct {
 	requestID    string // of Lambda
 	apiRequestID string // of API Gateway
+	authorizer   string // "jwt", "lambda" or "iam", or "" when the event has no authorizer context
+	callerARN    string // of an IAM caller
 	coldStart    bool
 	duration     time.Duration
 	secretTime   time.Duration // waiting for the key
@@ -130,12 +187,13 @@ const (
 )
 
 // logRequest writes the only log line of a request. It has no key, no token, no customer ID, no request body and no
-// text from Incode.
+// text from Incode. The ARN of an IAM caller is in it, because IAM callers may name any customer.
 func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 	level, code := slog.LevelInfo, "ok"
 	metrics := `{"Timestamp":` + strconv.FormatInt(time.Now().UnixMilli(), 10) + `,"CloudWatchMetrics":[` + requestMetrics
-	attrs := append(make([]slog.Attr, 0, 20), // as many as there can be
+	attrs := append(make([]slog.Attr, 0, 21), // as many as there can be
 		slog.String("apiRequestId", x.apiRequestID),
+		slog.String("authorizer", x.authorizer),
 		slog.Int("status", status),
 		slog.Float64("durationMs", milliseconds(x.duration)),
 		slog.Float64("secretMs", milliseconds(x.secretTime)),
@@ -153,14 +211,16 @@ func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 	if x.session.InterviewID != "" {
 		attrs = append(attrs, slog.String("interviewId", x.session.InterviewID))
 	}
+	if x.callerARN != "" {
+		attrs = append(attrs, slog.String("callerArn", x.callerARN))
+	}
 	if p := problemOf(x.err); p != nil {
 		code = p.Code
 		metrics += failureMetrics
-		attrs = append(attrs, slog.String("Code", code), slog.Int("Failures", 1))
+		attrs = append(attrs, slog.String("Code", code), slog.Int("Failures", 1), slog.String("error", x.err.Error()))
 	}
 	if status >= 500 {
 		level = slog.LevelError
-		attrs = append(attrs, slog.String("error", x.err.Error()))
 	}
 	attrs = append(attrs, slog.String("code", code), slog.Any("_aws", json.RawMessage(metrics+"]}")))
 	e.Log.LogAttrs(ctx, level, "request", attrs...)

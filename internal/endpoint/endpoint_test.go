@@ -10,11 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
 	"omnistart/internal/problem"
+	"omnistart/internal/tooling/apigateway"
 )
 
 // failing returns the ID of a flow of the stand-in that fails.
@@ -34,6 +33,7 @@ func TestStartsASession(t *testing.T) {
 	}
 	for name, want := range map[string]any{
 		"msg": "request", "level": "INFO", "apiRequestId": "Up3kIjQ1joEEJxw=", "status": 200.0, "code": "ok",
+		"authorizer": "iam", "callerArn": "arn:aws:iam::123456789012:user/backend",
 		"incodeStatus": 200.0, "coldStart": true, "interviewId": "68e3a1b0c4d5e6f700000001",
 	} {
 		if r.line[name] != want {
@@ -81,62 +81,150 @@ func TestOnlyAllowedConfigurationsAreStarted(t *testing.T) {
 
 func TestCallerIsTheCustomer(t *testing.T) {
 	const sub = "auth0|canary-customer-42"
-	claim := func(value string) map[string]string { return map[string]string{"sub": value, "custom:id": "c-7"} }
+	const claims = `{"sub":"` + sub + `","custom:id":"c-7","level":12,"groups":["canary"],"nickname":null,"beta":true}`
 	for _, tt := range []struct {
 		name   string
 		claim  string // the configured one
-		claims map[string]string
+		claims string // of a JWT, or members of the context of an own authorizer
 		inBody string
-		want   string // the customer; "" is 403
+		want   string // the customer, or the code of a 403
 	}{
-		{"left out of the body", "sub", claim(sub), "", sub},
-		{"the same in the body", "sub", claim(sub), sub, sub},
-		{"another claim", "custom:id", claim(sub), "", "c-7"},
-		{"another customer in the body", "sub", claim(sub), "canary-victim", ""},
-		{"the same in upper case in the body", "sub", claim(sub), strings.ToUpper(sub), ""},
-		{"no claim", "email", claim(sub), "", ""},
-		{"no claim, but in the body", "email", claim(sub), sub, ""},
-		{"no claims", "sub", nil, sub, ""},
-		{"claim in another case", "Sub", claim(sub), sub, ""},
-		{"empty claim", "sub", claim(""), "", ""},
-		{"claim with a list, as API Gateway writes it", "sub", claim("[a b]"), "", ""},
-		{"claim with a space", "sub", claim("a b"), "", ""},
-		{"claim with broken UTF-8", "sub", claim("a\xff"), "", ""},
-		{"claim too long", "sub", claim(strings.Repeat("a", 129)), "", ""},
+		{"left out of the body", "sub", claims, "", sub},
+		{"the same in the body", "sub", claims, sub, sub},
+		{"another claim", "custom:id", claims, "", "c-7"},
+		{"an integer", "level", claims, "", "12"},
+		{"an integer, the same in the body", "level", claims, "12", "12"},
+		{"another customer in the body", "sub", claims, "canary-victim", "customer-mismatch"},
+		{"an empty customer in the body", "sub", claims, "", sub},
+		{"the same in upper case in the body", "sub", claims, strings.ToUpper(sub), "customer-mismatch"},
+		{"an integer with a zero before it in the body", "level", claims, "012", "customer-mismatch"},
+		{"equal after normalization only", "sub", `{"sub":"J\u00fcrgen"}`, `Ju\u0308rgen`, "customer-mismatch"},
+		{"no claim", "email", claims, "", "customer-unusable"},
+		{"no claim, but in the body", "email", claims, sub, "customer-unusable"},
+		{"no claims", "sub", `{}`, sub, "customer-unusable"},
+		{"null instead of claims", "sub", `null`, sub, "customer-unusable"},
+		{"claim in another case", "Sub", claims, sub, "customer-unusable"},
+		{"a boolean", "beta", claims, "true", "customer-unusable"},
+		{"a list", "groups", claims, "canary", "customer-unusable"},
+		{"null", "nickname", claims, "", "customer-unusable"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := newHarness(t)
-			h.Config.CustomerIDClaim = tt.claim
-			e := event(t, "jwt", "")
-			e.RequestContext.Authorizer.JWT.Claims = tt.claims
-			if tt.inBody != "" {
-				e.Body = fmt.Sprintf(`{"configurationId":"%s","externalCustomerId":"%s"}`, flow, tt.inBody)
-			}
-			r := h.send(t, e)
-			sent, _ := h.incode.Last().Fields["externalCustomerId"].(string)
-			if sent != tt.want || (r.status == 200) != (tt.want != "") || tt.want == "" && r.code != "customer-mismatch" {
-				t.Errorf("got %d %s, sent %q", r.status, r.text, sent)
+			for kind, authorizer := range map[string]string{
+				"jwt": `{"jwt":{"claims":` + tt.claims + `,"scopes":null}}`, "lambda": `{"lambda":` + tt.claims + `}`,
+			} {
+				h := newHarness(t)
+				h.Config.CustomerIDClaim = tt.claim
+				body := start(flow)
+				if tt.inBody != "" {
+					body = fmt.Sprintf(`{"configurationId":"%s","externalCustomerId":"%s"}`, flow, tt.inBody)
+				}
+				r := h.send(t, eventOf(t, authorizer, body))
+				got := r.code
+				if r.status == 200 {
+					got, _ = h.incode.Last().Fields["externalCustomerId"].(string)
+				}
+				if got != tt.want || (r.status == 200) != (h.incode.Requests() == 1) || r.status != 200 && r.status != 403 {
+					t.Errorf("%s: got %d %s for %q", kind, r.status, r.text, got)
+				}
+				if r.line["authorizer"] != kind || r.line["callerArn"] != nil {
+					t.Errorf("%s: log %v", kind, r.line)
+				}
 			}
 		})
 	}
 }
 
-func TestEventWithoutAuthorizerIsRefusedIfRequired(t *testing.T) {
-	for source, want := range map[string]int{"sam-local": 500, "iam": 200, "jwt": 200} {
-		h := newHarness(t)
-		h.Config.RequireAuthorizer = true
-		r := h.send(t, event(t, source, ""))
-		if r.status != want || h.incode.Sessions() == 1 != (want == 200) {
-			t.Errorf("%s: got %d %s, %d sessions", source, r.status, r.text, h.incode.Sessions())
+func TestLogSaysWhyACustomerIsUnusable(t *testing.T) {
+	const noText, characters, tooLong = "is empty, or neither a string nor an integer",
+		"has a character that is not allowed, or a space at an end", "is too long"
+	for claims, want := range map[string]string{
+		``: "is absent", `"other":"canary"`: "is absent",
+		`"sub":""`: noText, `"sub":null`: noText, `"sub":true`: noText, `"sub":["canary"]`: noText,
+		`"sub":{"canary":"canary"}`: noText, `"sub":1.0`: noText, `"sub":-1`: noText, `"sub":1e3`: noText,
+		`"sub":"` + strings.Repeat("é", 256) + `"`: tooLong, `"sub":1` + strings.Repeat("0", 255): tooLong,
+		`"sub":"canary "`: characters, `"sub":" canary"`: characters, `"sub":"canary\u202e"`: characters,
+		`"sub":"canary\ud800"`: characters, `"sub":"canary\u0000"`: characters,
+	} {
+		h := newHarness(t) // which looks for canaries
+		r := h.send(t, eventOf(t, `{"jwt":{"claims":{`+claims+`}}}`, ""))
+		if r.code != "customer-unusable" || r.logged != `Customer unusable: the claim "sub" `+want {
+			t.Errorf("%s: got %d %s, log %q", claims, r.status, r.text, r.logged)
 		}
-		if want == 500 && !strings.Contains(r.logged, "REQUIRE_AUTHORIZER") {
-			t.Errorf("%s: the log has %q", source, r.logged)
+	}
+}
+
+func TestIntegersAreReadDigitForDigit(t *testing.T) {
+	for _, digits := range []string{
+		"0", "4711", "9007199254740993", "18446744073709551616", strings.Repeat("9", 255), // 9007199254740993 is no float64
+	} {
+		h := newHarness(t)
+		r := h.send(t, eventOf(t, ofCustomer(digits), start(flow)))
+		if got := h.incode.Last().Fields["externalCustomerId"]; r.status != 200 || got != digits {
+			t.Errorf("%s: got %d %s, sent %v", digits, r.status, r.text, got)
+		}
+	}
+}
+
+func TestBackEndMayNameAnyCustomerAndAPersonMayNot(t *testing.T) {
+	const arn = "arn:aws:sts::123456789012:assumed-role/backend/i-1"
+	iam := func(identity string) string {
+		return `{"iam":{"cognitoIdentity":` + identity + `,"userArn":"` + arn + `"}}`
+	}
+	for authorizer, code := range map[string]string{
+		iam(`null`): "",
+		iam(`{"amr":["unauthenticated"],"identityId":"canary"}`): "caller-not-allowed",
+		iam(`{"amr":["authenticated"],"identityId":"canary"}`):   "caller-not-allowed",
+		iam(`{}`): "caller-not-allowed", iam(`"canary"`): "caller-not-allowed", iam(`false`): "caller-not-allowed",
+	} {
+		h := newHarness(t)
+		r := h.send(t, eventOf(t, authorizer, `{"configurationId":"`+flow+`","externalCustomerId":"canary-any"}`))
+		if r.code != code || len(h.incode.SessionsOf("canary-any")) == 1 != (code == "") ||
+			r.line["authorizer"] != "iam" || r.line["callerArn"] != arn {
+			t.Errorf("%s: got %d %s; log %v", authorizer, r.status, r.text, r.line)
+		}
+	}
+}
+
+func TestEventWithoutAuthorizerIsRefusedUnlessAllowed(t *testing.T) {
+	for authorizer, refused := range map[string]bool{
+		``: true, `null`: true, `{}`: true, `{"jwt":null,"iam":null}`: true, `{"other":{"sub":"c"}}`: true,
+		`{"iam":{}}`: false, ofCustomer(`"c"`): false, `{"lambda":{"sub":"c"}}`: false,
+	} {
+		for _, allowed := range []bool{false, true} {
+			h := newHarness(t)
+			h.Config.AllowUnauthenticated = allowed
+			r := h.send(t, eventOf(t, authorizer, start(flow)))
+			if want := refused && !allowed; (r.status == 200) == want || (r.code == "internal") != want ||
+				(r.logged == "the event has no authorizer context") != want || (h.incode.Requests() == 0) != want ||
+				(r.line["authorizer"] == "") != refused {
+				t.Errorf("%s, allowed %t: got %d %s, log %v", authorizer, allowed, r.status, r.text, r.line)
+			}
+		}
+	}
+}
+
+// TestForgedCrossSiteRequestIsRefused is about an authorizer that takes a cookie. The browser sends the person's cookie
+// with a request of any page, so the page must not be able to make one that is served. Without a CORS preflight, which
+// only listed origins pass, a page can send these types: https://fetch.spec.whatwg.org/#cors-safelisted-request-header
+func TestForgedCrossSiteRequestIsRefused(t *testing.T) {
+	for _, contentType := range []string{
+		"", "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+		"text/plain; application/json", "text/plain;a=application/json", "multipart/form-data;boundary=application/json",
+	} {
+		h := newHarness(t)
+		e := eventOf(t, `{"lambda":{"sub":"c"}}`, start(flow))
+		e.Cookies = []string{"session=canary"}
+		if e.Headers["content-type"] = contentType; contentType == "" {
+			delete(e.Headers, "content-type")
+		}
+		if r := h.send(t, e); r.code != "unsupported-media-type" || h.incode.Requests() > 0 {
+			t.Errorf("%q: got %d %s", contentType, r.status, r.text)
 		}
 	}
 }
 
 func TestEventsOfAPIGateway(t *testing.T) {
-	type httpEvent = events.APIGatewayV2HTTPRequest
+	type httpEvent = apigateway.Event
 	header := func(name, value string) func(*httpEvent) { return func(e *httpEvent) { e.Headers[name] = value } }
 	route := func(key string) func(*httpEvent) { return func(e *httpEvent) { e.RouteKey = key } }
 	body := func(size int, inBase64 bool) func(*httpEvent) {
@@ -154,7 +242,7 @@ func TestEventsOfAPIGateway(t *testing.T) {
 		code   string
 	}{
 		{"unchanged", func(*httpEvent) {}, 200, ""},
-		{"header names as sam local sends them", func(e *httpEvent) { *e = event(t, "sam-local", "") }, 200, ""},
+		{"headers of sam local", func(e *httpEvent) { e.Headers = event(t, "sam-local", "").Headers }, 200, ""},
 		{"no body", func(e *httpEvent) { e.Body = "" }, 400, "invalid-json"},
 		{"broken base64", func(e *httpEvent) { e.Body, e.IsBase64Encoded = "%%%", true }, 400, "invalid-json"},
 		{"8 KiB", body(8<<10, false), 200, ""},
@@ -191,7 +279,7 @@ func TestEventsOfAPIGateway(t *testing.T) {
 func TestOtherEventsAreInternalErrors(t *testing.T) {
 	for _, payload := range []string{
 		``, `{}`, `[]`, `null`, `"canary"`, `{"version":"2.0","body":7}`, `{"version":"2.0","isBase64Encoded":"canary"}`,
-		`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":{"sub":"canary","level":12345678}}}}}`,
+		`{"version":"2.0","requestContext":{"authorizer":{"jwt":{"claims":"canary 12345678"}}}}`,
 	} {
 		h := newHarness(t)
 		r := h.invoke(t, []byte(payload))
@@ -321,9 +409,10 @@ func TestPanicBecomesAResponse(t *testing.T) {
 	for _, value := range []any{"canary", errors.New("canary"), incode.Session{Token: "canary"}} {
 		h := newHarness(t)
 		customer := fieldOf("externalCustomerId")
+		check := customer.check
 		customer.check = func(config.Config, string) bool { panic(value) }
 		r := h.send(t, event(t, "iam", ""))
-		customer.check = nil
+		customer.check = check
 		if r.code != "internal" || !strings.HasPrefix(r.logged, fmt.Sprintf("panic: a value of type %T\n", value)) ||
 			!strings.Contains(r.logged, "endpoint_test.go") {
 			t.Errorf("%T: got %d %s, log %s", value, r.status, r.text, r.logged)

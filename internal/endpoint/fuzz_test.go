@@ -1,36 +1,49 @@
 package endpoint
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"omnistart/internal/config"
 	"omnistart/internal/problem"
 )
 
 // FuzzInvoke invokes the endpoint with any event, or with any body in a valid event. It always returns a response and
-// writes one log line. It calls Incode only for what AWS's own event type reads as a valid request, with exactly the
-// fields of its body, and only for its caller. Lambda's deadline has passed, so the call fails before it uses the
-// network, which would make the coverage of an input random.
+// writes one log line. It calls Incode only for what AWS's own event type reads as a valid request of a caller that an
+// authorizer let in, with exactly the fields of its body, and only for its caller. Lambda's deadline has passed, so the
+// call fails before it uses the network, which would make the coverage of an input random.
 func FuzzInvoke(f *testing.F) {
 	for _, name := range []string{"iam", "jwt", "sam-local"} {
 		f.Add(encode(f, event(f, name, "")), "")
 	}
 	const prefix = `{"version":"2.0","routeKey":"POST /omni/start","headers":{"content-type":"application/json"},"body":`
-	f.Add([]byte(prefix+`"e30=","isBase64Encoded":true}`), "")
-	f.Add([]byte(prefix+`"{\"configurationId\":\"`+flow+`\",\"externalCustomerId\":\"victim\"}","requestContext":`+
-		`{"authorizer":{"jwt":{"claims":{"sub":"me"}}}},"REQUESTCONTEXT":{"Authorizer":{"JWT":null}}}`), "")
+	f.Add([]byte(prefix+`"e30=","isBase64Encoded":true,"requestContext":{"authorizer":{"iam":{}}}}`), "")
+	const victim = prefix + `"{\"configurationId\":\"` + flow + `\",\"externalCustomerId\":\"victim\"}","requestContext":`
+	for _, context := range []string{
+		`{"authorizer":{"jwt":{"claims":{"sub":"me"}}}},"REQUESTCONTEXT":{"Authorizer":{"JWT":null}}`, `{}`,
+		`{"authorizer":{"jwt":{"claims":{"sub":"victim"}}}}`, `{"authorizer":{"lambda":{"sub":"victim","n":[11]}}}`,
+		`{"authorizer":{"lambda":{"sub":7},"iam":{}}}`, `{"authorizer":{"iam":{"cognitoIdentity":{"identityId":"x"}}}}`,
+	} {
+		f.Add([]byte(victim+context+`}`), "")
+	}
 	for _, body := range []string{
 		fullBody, start(flow), start(flow) + `{}`, start(flow) + "\xff", `{"configurationId":1}`, `null`,
 		`{"configurationId":"` + flow + `","language":1,"\u006canguage":"en-US","Language":1}`,
 		`{"configurationId":"` + flow + `","language":1,"\u006canguage":"en-US"}`,
 		`{"configurationId":"` + flow + `","customFields":{"a\/b":"\ud800","a":"b","a":"c"}}`,
+		`{"configurationId":"` + flow + `","customFields":{"a":1.10,"b":null,"c":true},"language":null}`,
 	} {
 		f.Add([]byte{}, body)
 	}
@@ -59,7 +72,7 @@ func FuzzInvoke(f *testing.F) {
 		var read httpEvent
 		var fields, sent map[string]any
 		if err = json.Unmarshal(payload, &read); err == nil {
-			fields, err = h.requestFields(&read)
+			fields, err = h.requestFields(&read, &exchange{})
 		}
 		if err != nil {
 			if response.StatusCode < 400 || response.StatusCode == 503 {
@@ -68,7 +81,7 @@ func FuzzInvoke(f *testing.F) {
 			return
 		}
 		decode(t, encode(t, fields), &sent)
-		if _, err := readFields(h.Config, encode(t, sent)); err != nil || response.StatusCode != 503 {
+		if _, err := readFields(h.Config, encode(t, sent), false); err != nil || response.StatusCode != 503 {
 			t.Fatalf("response %s to %v", out, sent)
 		}
 		var e events.APIGatewayV2HTTPRequest
@@ -79,15 +92,83 @@ func FuzzInvoke(f *testing.F) {
 		if e.IsBase64Encoded {
 			text, err = base64.StdEncoding.DecodeString(e.Body)
 		}
-		want := object{"countryCode": "ALL"}
+		var want object
 		if err != nil || json.Unmarshal(text, &want) != nil || e.Version != "2.0" || e.RouteKey != "POST /omni/start" {
 			t.Fatalf("a session for %s", payload)
 		}
-		if a := e.RequestContext.Authorizer; a != nil && a.JWT != nil {
+		custom, _ := want["customFields"].(object)
+		for _, members := range []object{want, custom} {
+			maps.DeleteFunc(members, func(_ string, value any) bool { return value == nil })
+		}
+		want["countryCode"] = cmp.Or(want["countryCode"], any("ALL"))
+		switch a := e.RequestContext.Authorizer; {
+		case a == nil:
+			t.Fatalf("a session for nobody: %s", payload)
+		case a.JWT != nil:
 			want["externalCustomerId"] = a.JWT.Claims["sub"]
+		case a.Lambda != nil:
+			want["externalCustomerId"] = a.Lambda["sub"]
+			if number, ok := want["externalCustomerId"].(float64); ok {
+				id, _ := sent["externalCustomerId"].(string)
+				if read, err := strconv.ParseFloat(id, 64); err != nil || read != number {
+					t.Fatalf("sent %v, want %v", id, number)
+				}
+				want["externalCustomerId"] = id
+			}
+		case a.IAM == nil:
+			t.Fatalf("a session for nobody: %s", payload)
 		}
 		if !reflect.DeepEqual(sent, want) {
 			t.Fatalf("sent %v, want %v", sent, want)
+		}
+	})
+}
+
+// FuzzCustomerID compares the customer that a claim in JSON makes of the caller with a second reading, and the rule for
+// claims with that for the body.
+func FuzzCustomerID(f *testing.F) {
+	for _, s := range []string{
+		"o'brien@example.com", "_Qp8", "{guid}", "CN=Jane, OU=x", "Jürgen", "名前", "a ", " a", "", "a\u202eb", "a\u00adb",
+		"a\u00a0b", "a\ufffdb", "a\x00", "\ue000", "\U000e0001", "\u0378",
+		strings.Repeat("é", 255), strings.Repeat("é", 256),
+	} {
+		f.Add(string(encode(f, s)))
+	}
+	for _, s := range []string{
+		"0", "4711", "9007199254740993", "-1", "1.0", "1e3", "null", "true", `["a"]`, `{"a":"b"}`, ` "a" `, " 7\n",
+		`"\ud800"`,
+		"\"\xff\"", `"\u0061\/"`, "1" + strings.Repeat("0", 254), "1" + strings.Repeat("0", 255),
+	} {
+		f.Add(s)
+	}
+	printable := []*unicode.RangeTable{unicode.L, unicode.M, unicode.N, unicode.P, unicode.S}
+	f.Fuzz(func(t *testing.T, claim string) {
+		decoder := json.NewDecoder(strings.NewReader(claim))
+		decoder.UseNumber()
+		var value any
+		if !json.Valid([]byte(claim)) || decoder.Decode(&value) != nil {
+			return
+		}
+		want, isString := value.(string)
+		if number, ok := value.(json.Number); ok && strings.Trim(number.String(), "0123456789") == "" {
+			want = number.String()
+		}
+		runes := []rune(want)
+		valid := len(runes) >= 1 && len(runes) <= 255 && runes[0] != ' ' && runes[len(runes)-1] != ' ' &&
+			!slices.ContainsFunc(runes, func(r rune) bool { return r == '\ufffd' || r != ' ' && !unicode.In(r, printable...) })
+		if isString && fieldOf("externalCustomerId").accepts(withRedirects, want) != valid {
+			t.Errorf("in the body, %q is accepted: %t", want, !valid)
+		}
+		for kind, context := range map[string]string{"jwt": ofCustomer(claim), "lambda": `{"lambda":{"sub":` + claim + `}}`} {
+			event := httpEvent{Version: "2.0", RouteKey: "POST /omni/start", Body: start(flow)}
+			event.Headers.ContentType = "application/json"
+			decode(t, []byte(context), &event.RequestContext.Authorizer)
+			e := Endpoint{Config: config.Config{ConfigurationIDs: map[string]bool{"*": true}, CustomerIDClaim: "sub"}}
+			fields, err := e.requestFields(&event, &exchange{})
+			if valid && (err != nil || fields["externalCustomerId"] != want) ||
+				!valid && (fields != nil || !errors.Is(err, problem.CustomerUnusable)) {
+				t.Errorf("%s with %q: got %v, %v; want %q, valid: %t", kind, claim, fields, err, want, valid)
+			}
 		}
 	})
 }
@@ -97,7 +178,8 @@ func FuzzInvoke(f *testing.F) {
 func FuzzFieldRules(f *testing.F) {
 	for _, s := range []string{
 		"", "a", "ALL", "MX", "MEXI", "en-US", "kab-DZ", "abcd-US", "en-USA", flow, strings.ToUpper(flow), flow + "\n",
-		"auth0|5f7c", "-a", "a b", "a#", "ſ", "K", "a\x00", "a\u0085", "a\u2028", "a\ufffd", strings.Repeat("a", 128),
+		"en", "es-419", "en-", "1.10", "-0.5", "1e3", "1234567890123456", "-123456789012345", "a b",
+		"a#", "ſ", "K", "a\x00", "a\u0085", "a\u2028", "a\ufffd", strings.Repeat("a", 128),
 		strings.Repeat("a", 129), strings.Repeat("é", 64), strings.Repeat("é", 65), strings.Repeat("é", 256),
 		strings.Repeat("é", 257),
 	} {
@@ -113,21 +195,30 @@ func FuzzFieldRules(f *testing.F) {
 			!slices.ContainsFunc([]rune(s), func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\ufffd' })
 	}
 	f.Fuzz(func(t *testing.T, name, value string) {
-		language, country, _ := strings.Cut(value, "-")
+		language, region, hasRegion := strings.Cut(value, "-")
 		for field, want := range map[string]bool{
 			"configurationId": consists(value, digit+"abcdef", 24, 24),
-			"externalCustomerId": consists(value, digit+lower+upper+"._:@+|~=/-", 1, 128) &&
-				strings.Contains(digit+lower+upper, value[:1]),
-			"countryCode": consists(value, upper, 2, 3),
-			"language":    consists(language, lower, 2, 3) && consists(country, upper, 2, 2),
+			"countryCode":     consists(value, upper, 2, 3),
+			"language": consists(language, lower, 2, 3) &&
+				(!hasRegion || consists(region, upper, 2, 2) || consists(region, digit, 3, 3)),
 		} {
 			if got := fieldOf(field).accepts(withRedirects, value); got != want {
 				t.Errorf("%s %q is accepted: %t", field, value, got)
 			}
 		}
-		want := name != "" && printable(name, 64) && printable(value, 256)
-		if found := checkCustomFields(map[string]any{name: value}, "rule"); (found == nil) != want || len(found) > 1 {
-			t.Errorf("custom field %q: %q: got %v", name, value, found)
+		number := json.Number(value)
+		whole, fraction, hasFraction := strings.Cut(strings.TrimPrefix(value, "-"), ".")
+		exact := consists(whole+fraction, digit, 1, 15) && whole != "" && hasFraction == (fraction != "")
+		for custom, valid := range map[any]bool{value: printable(value, 256), number: exact, true: true} {
+			if custom == number && !json.Valid([]byte(value)) {
+				continue // not what a decoder returns
+			}
+			for _, byCustomer := range []bool{false, true} {
+				found := checkCustomFields(withRedirects, object{name: custom}, byCustomer, "rule")
+				if want := name != "" && printable(name, 64) && valid && !byCustomer; (found == nil) != want || len(found) > 1 {
+					t.Errorf("custom field %q: %#v, by a customer: %t: got %v", name, custom, byCustomer, found)
+				}
+			}
 		}
 	})
 }
@@ -193,7 +284,8 @@ func FuzzContentType(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		event := &httpEvent{Version: "2.0", RouteKey: "POST /omni/start", Body: "{}"}
 		event.Headers.ContentType = value
-		_, err := new(Endpoint).requestFields(event)
+		e := Endpoint{Config: config.Config{AllowUnauthenticated: true}}
+		_, err := e.requestFields(event, &exchange{})
 		mediaType, parameters, _ := strings.Cut(strings.Map(lowerASCII, value), ";")
 		want := problem.ValidationFailed
 		if strings.TrimRight(mediaType, " \t") != "application/json" {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,8 @@ import (
 	"omnistart/internal/apikey"
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
+	"omnistart/internal/problem"
+	"omnistart/internal/tooling/apigateway"
 	"omnistart/internal/tooling/incodetest"
 	"omnistart/internal/tooling/secretsmanagertest"
 )
@@ -97,19 +100,30 @@ func lambdaContext(t testing.TB, timeout time.Duration) context.Context {
 }
 
 // event reads a captured event, and replaces its body unless body is empty.
-func event(t testing.TB, name, body string) events.APIGatewayV2HTTPRequest {
+func event(t testing.TB, name, body string) apigateway.Event {
 	t.Helper()
 	data, err := os.ReadFile("testdata/" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var e events.APIGatewayV2HTTPRequest
+	var e apigateway.Event
 	decode(t, data, &e)
 	if body != "" {
 		e.Body = body
 	}
 	return e
 }
+
+// eventOf returns an event with an authorizer context in JSON, and a body unless body is empty.
+func eventOf(t testing.TB, authorizer, body string) apigateway.Event {
+	t.Helper()
+	e := event(t, "iam", body)
+	e.RequestContext.Authorizer = json.RawMessage(authorizer)
+	return e
+}
+
+// ofCustomer returns the authorizer context of a JWT with this claim sub in JSON.
+func ofCustomer(sub string) string { return `{"jwt":{"claims":{"sub":` + sub + `},"scopes":null}}` }
 
 func decode(t testing.TB, data []byte, v any) {
 	t.Helper()
@@ -176,7 +190,7 @@ func (h *harness) invoke(t testing.TB, payload []byte) result {
 		t.Errorf("the log line contains a secret: %s", h.logged.String())
 	}
 	r.logged, _ = r.line["error"].(string)
-	if (r.logged != "") != (r.status >= 500) || (r.line["level"] == "ERROR") != (r.status >= 500) {
+	if (r.logged != "") != (r.status != 200) || (r.line["level"] == "ERROR") != (r.status >= 500) {
 		t.Errorf("status %d has the log line %v", r.status, r.line)
 	}
 	return r
@@ -187,8 +201,10 @@ func (h *harness) checkProblem(t testing.TB, r *result) {
 	t.Helper()
 	kind, _ := r.body["type"].(string)
 	r.code = strings.TrimPrefix(kind, "/problems/")
-	if r.code == kind || r.line["code"] != r.code || r.body["status"] != float64(r.status) ||
-		r.body["title"] == "" || r.body["detail"] == "" || r.body["requestId"] != lambdaRequestID {
+	i := slices.IndexFunc(problem.All, func(p *problem.Problem) bool { return p.Code == r.code })
+	if i < 0 || r.line["code"] != r.code || r.body["status"] != float64(r.status) || r.body["title"] == "" ||
+		r.body["detail"] == "" || r.body["requestId"] != lambdaRequestID ||
+		r.body["sessionStarted"] != problem.All[i].SessionStarted {
 		t.Errorf("not a problem: %s %v", r.text, r.line)
 	}
 	if strings.Contains(r.text, "canary") || strings.Contains(r.text, h.incodeServer.Listener.Addr().String()) {

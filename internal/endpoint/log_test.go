@@ -61,8 +61,10 @@ func TestLogLineHasTheMetrics(t *testing.T) {
 		}, "", 1, 0, 1, true, ""},
 		{"failure of Incode", func() {}, start(failing("0500")), 0, 0, 0, true, "incode-failed"},
 		{"panic", func() {
-			fieldOf("externalCustomerId").check = func(config.Config, string) bool { panic("canary") }
-			t.Cleanup(func() { fieldOf("externalCustomerId").check = nil })
+			customer := fieldOf("externalCustomerId")
+			check := customer.check
+			customer.check = func(config.Config, string) bool { panic("canary") }
+			t.Cleanup(func() { customer.check = check })
 		}, "", 0, 0, 0, false, "internal"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -13,7 +13,7 @@ type Problem struct {
 	// Detail says what the caller can do. It is fixed, so that no value of a request or a response leaks through it.
 	Detail string `json:"detail"`
 	// SessionStarted says whether Incode may have started a session: No or Perhaps.
-	SessionStarted string `json:"-"`
+	SessionStarted string `json:"sessionStarted"`
 }
 
 // Error returns the title.
@@ -46,8 +46,12 @@ var (
 
 	ConfigurationNotAllowed = define(403, "configuration-not-allowed", "Configuration not allowed", No,
 		"Use a configuration ID that the operator of this endpoint has allowed.")
+	CallerNotAllowed = define(403, "caller-not-allowed", "Caller not allowed", No,
+		"Call as a back end. Credentials of a Cognito identity pool belong to a person.")
 	CustomerMismatch = define(403, "customer-mismatch", "Customer mismatch", No,
-		"Leave externalCustomerId out: it is taken from your access token, which must name a valid customer.")
+		"Leave externalCustomerId out: it is taken from your access token or session.")
+	CustomerUnusable = define(403, "customer-unusable", "Customer unusable", No,
+		"Your access token or session names no usable customer. The operator of this endpoint has to correct that.")
 	NotFound     = define(404, "not-found", "Not found", No, "Send a POST request to /omni/start.")
 	BodyTooLarge = define(413, "body-too-large", "Body too large", No, "Send at most 8 KiB.")
 

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-lambda-go/events"
-
 	"omnistart/internal/tooling/apigateway"
 )
 
@@ -25,7 +23,7 @@ func TestEventEqualsACapturedOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want events.APIGatewayV2HTTPRequest
+	var want apigateway.Event
 	if err := json.Unmarshal(file, &want); err != nil {
 		t.Fatal(err)
 	}
@@ -135,58 +133,62 @@ func statusOf(err error) int {
 	return 0
 }
 
-func TestClaimsComeFromTheTokenOrTheHeader(t *testing.T) {
-	jwt := func(payload string) string {
-		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".not-a-signature"
+func TestAuthorizerComesFromTheTokenOrTheHeaders(t *testing.T) {
+	token := func(payload string) string {
+		return "Bearer e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".not-a-signature"
 	}
+	jwt := func(claims string) string { return `{"jwt":{"claims":` + claims + `,"scopes":null}}` }
+	const ofEveryType = `{"admin":true,"exp":17640000000000000000,"groups":["a","b"],"nickname":null,"sub":"customer-42"}`
 	tests := []struct {
-		name, authorization, header string
-		claims                      map[string]string // nil: the event has no authorizer context
-		status                      int
+		name, authorization, claims, context string
+		want                                 string // "": the event has no authorizer context
+		status                               int
 	}{
-		{"none", "", "", nil, 0},
-		{"SigV4", "AWS4-HMAC-SHA256 Credential=x", "", nil, 0},
-		{"claims of every type",
-			"Bearer " + jwt(`{"sub":"customer-42","exp":1764000000,"admin":true,"groups":["a","b"]}`), "",
-			map[string]string{"sub": "customer-42", "exp": "1764000000", "admin": "true", "groups": "[a b]"}, 0},
-		{"scheme in lower case", "bearer " + jwt(`{"sub":"x"}`), "", map[string]string{"sub": "x"}, 0},
-		{"no claims", "Bearer " + jwt(`{}`), "", map[string]string{}, 0},
-		{"no token", "Bearer", "", nil, 401},
-		{"two parts", "Bearer a.b", "", nil, 401},
-		{"not base64", "Bearer e30.*.x", "", nil, 401},
-		{"not JSON", "Bearer " + jwt(`sub`), "", nil, 401},
-		{"JSON null", "Bearer " + jwt(`null`), "", nil, 401},
-		{"header", "", `{"sub":"customer-7","exp":1764000000}`,
-			map[string]string{"sub": "customer-7", "exp": "1764000000"}, 0},
-		{"header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":"customer-7"}`,
-			map[string]string{"sub": "customer-7"}, 0},
-		{"header beside a bad token", "Bearer", `{"sub":"customer-7"}`, map[string]string{"sub": "customer-7"}, 0},
-		{"header that is not JSON", "", `sub`, nil, 401},
-		{"bad header beside a token", "Bearer " + jwt(`{"sub":"x"}`), `{"sub":`, nil, 401},
-		{"header with a list", "", `["customer-7"]`, nil, 401},
-		{"header with two objects", "", `{"sub":"customer-7"}{"sub":"customer-42"}`, nil, 401},
-		{"header with a brace too many", "", `{"sub":"customer-7"}}`, nil, 401},
+		{"none", "", "", "", "", 0},
+		{"SigV4", "AWS4-HMAC-SHA256 Credential=x", "", "", "", 0},
+		{"token with claims of every type", token(`{"admin":true,"exp":17640000000000000000,"groups":["a","b"]}`), "", "",
+			jwt(`{"admin":"true","exp":"17640000000000000000","groups":"[a b]"}`), 0}, // as strings
+		{"scheme in lower case", "b" + token(`{"sub":"x"}`)[1:], "", "", jwt(`{"sub":"x"}`), 0},
+		{"no claims", token(`{}`), "", "", jwt(`{}`), 0},
+		{"no token", "Bearer", "", "", "", 401},
+		{"two parts", "Bearer a.b", "", "", "", 401},
+		{"not base64", "Bearer e30.*.x", "", "", "", 401},
+		{"not JSON", token(`sub`), "", "", "", 401},
+		{"JSON null", token(`null`), "", "", "", 401},
+		{"header with claims of every type", "", ofEveryType, "", jwt(ofEveryType), 0}, // unchanged
+		{"header beside a token", token(`{"sub":"x"}`), `{"sub":"customer-7"}`, "", jwt(`{"sub":"customer-7"}`), 0},
+		{"header beside a bad token", "Bearer", `{"sub":"customer-7"}`, "", jwt(`{"sub":"customer-7"}`), 0},
+		{"header that is not JSON", "", `sub`, "", "", 401},
+		{"bad header beside a token", token(`{"sub":"x"}`), `{"sub":`, "", "", 401},
+		{"header with a list", "", `["customer-7"]`, "", "", 401},
+		{"header with two objects", "", `{"sub":"customer-7"}{"sub":"customer-42"}`, "", "", 401},
+		{"header with a brace too many", "", `{"sub":"customer-7"}}`, "", "", 401},
+		{"context", "", "", ofEveryType, `{"lambda":` + ofEveryType + `}`, 0},
+		{"empty context beside a token", token(`{"sub":"x"}`), "", `null`, `{"lambda":null}`, 0},
+		{"context that is not JSON", "", "", `sub`, "", 401},
+		{"context with a brace too many", "", "", `{"sub":"customer-7"}}`, "", 401},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/omni/start", nil)
-			r.Header.Set("Authorization", tt.authorization)
-			if tt.header != "" {
-				r.Header.Set(apigateway.ClaimsHeader, tt.header)
+			for name, value := range map[string]string{
+				"Authorization": tt.authorization, apigateway.ClaimsHeader: tt.claims, apigateway.ContextHeader: tt.context,
+			} {
+				if value != "" {
+					r.Header.Set(name, value)
+				}
 			}
 			event, err := apigateway.NewEvent(r, route)
 			if statusOf(err) != tt.status {
 				t.Fatalf("got %v, want status %d", err, tt.status)
 			}
-			var got map[string]string
-			if a := event.RequestContext.Authorizer; a != nil {
-				got = a.JWT.Claims
+			if got := string(event.RequestContext.Authorizer); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
 			}
-			if !reflect.DeepEqual(got, tt.claims) {
-				t.Errorf("claims %v, want %v", got, tt.claims)
-			}
-			if value, ok := event.Headers[strings.ToLower(apigateway.ClaimsHeader)]; ok {
-				t.Errorf("the function gets the header %q", value)
+			for name := range event.Headers {
+				if strings.HasPrefix(name, "x-local-") {
+					t.Errorf("the function gets the header %s", name)
+				}
 			}
 		})
 	}

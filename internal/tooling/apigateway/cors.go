@@ -12,7 +12,7 @@ import (
 type CORS struct {
 	AllowOrigins  []string `yaml:"-"` // as browsers send them, not *; set by a parameter of the template
 	AllowMethods  []string `yaml:"AllowMethods"`
-	AllowHeaders  []string `yaml:"AllowHeaders"`
+	AllowHeaders  []string `yaml:"-"` // extended by a parameter of the template
 	ExposeHeaders []string `yaml:"ExposeHeaders"`
 	MaxAge        int      `yaml:"MaxAge"` // seconds
 }

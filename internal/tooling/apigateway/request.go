@@ -28,10 +28,28 @@ import (
 // maxBody is an HTTP API's limit for a request body.
 const maxBody = 10 << 20
 
-// ClaimsHeader is a header whose value, a JSON object, replaces the claims of an
-// access token. It takes precedence over a bearer token. The function does not
-// see the header.
-const ClaimsHeader = "X-Local-Claims"
+// Headers that replace an authorizer. They take precedence over a bearer token, and
+// the function does not see them. The value of ClaimsHeader is a JSON object with
+// the claims of an access token. That of ContextHeader is the context that an
+// authorizer of one's own returns, in JSON: an object, or null.
+const (
+	ClaimsHeader  = "X-Local-Claims"
+	ContextHeader = "X-Local-Authorizer"
+)
+
+// Event is an event of payload format 2.0, whose Authorizer may contain values of
+// any JSON type. (That of aws-lambda-go takes only claims that are strings, and
+// cannot contain a null cognitoIdentity.)
+type Event struct {
+	events.APIGatewayV2HTTPRequest
+	RequestContext RequestContext `json:"requestContext"`
+}
+
+// RequestContext is the requestContext of an [Event].
+type RequestContext struct {
+	events.APIGatewayV2HTTPRequestContext
+	Authorizer json.RawMessage `json:"authorizer,omitempty"`
+}
 
 // Error is the response to a request that API Gateway rejects without calling
 // the function.
@@ -47,23 +65,23 @@ func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message
 //
 // A bearer token in the Authorization header is handled as by a JWT authorizer,
 // with one difference: the token is decoded and NOT verified, neither its
-// signature nor issuer, audience, scopes or expiry. The header [ClaimsHeader]
-// sets claims without a token. Both are for trying out the function on one's own
-// machine, and must never face the internet.
-func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, error) {
+// signature nor issuer, audience, scopes or expiry. The headers [ClaimsHeader] and
+// [ContextHeader] replace an authorizer. All are for trying out the function on
+// one's own machine, and must never face the internet.
+func NewEvent(r *http.Request, route string) (Event, error) {
 	if r.Method+" "+r.URL.Path != route {
-		return events.APIGatewayV2HTTPRequest{}, &Error{http.StatusNotFound, "Not Found"}
+		return Event{}, &Error{http.StatusNotFound, "Not Found"}
 	}
-	claims, err := claims(r.Header)
+	authorizer, err := authorizer(r.Header)
 	if err != nil {
-		return events.APIGatewayV2HTTPRequest{}, err
+		return Event{}, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
-		return events.APIGatewayV2HTTPRequest{}, &Error{http.StatusBadRequest, "Bad Request"}
+		return Event{}, &Error{http.StatusBadRequest, "Bad Request"}
 	}
 	if len(raw) > maxBody {
-		return events.APIGatewayV2HTTPRequest{}, &Error{http.StatusRequestEntityTooLarge, "Request Entity Too Large"}
+		return Event{}, &Error{http.StatusRequestEntityTooLarge, "Request Entity Too Large"}
 	}
 	body, isBase64 := string(raw), false
 	if !isText(r.Header, raw) {
@@ -76,41 +94,37 @@ func NewEvent(r *http.Request, route string) (events.APIGatewayV2HTTPRequest, er
 	}
 	prefix, _, _ := strings.Cut(domainName, ".")
 	now := time.Now().UTC()
-	event := events.APIGatewayV2HTTPRequest{
+	event := Event{APIGatewayV2HTTPRequest: events.APIGatewayV2HTTPRequest{
 		Version:               "2.0",
 		RouteKey:              route,
 		RawPath:               r.URL.Path, // decoded, in spite of its name
 		RawQueryString:        r.URL.RawQuery,
 		Headers:               headers(r, sourceIP),
 		QueryStringParameters: join(r.URL.Query()),
-		RequestContext: events.APIGatewayV2HTTPRequestContext{
-			RouteKey:     route,
-			AccountID:    "123456789012",
-			Stage:        "$default",
-			RequestID:    rand.Text()[:15] + "=", // looks like base64; Lambda's request IDs are UUIDs
-			APIID:        "local",
-			DomainName:   domainName,
-			DomainPrefix: prefix,
-			Time:         now.Format("02/Jan/2006:15:04:05 -0700"),
-			TimeEpoch:    now.UnixMilli(),
-			HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{
-				Method:    r.Method,
-				Path:      r.URL.Path,
-				Protocol:  r.Proto,
-				SourceIP:  sourceIP,
-				UserAgent: r.UserAgent(),
-			},
+		Body:                  body,
+		IsBase64Encoded:       isBase64,
+	}}
+	event.RequestContext.APIGatewayV2HTTPRequestContext = events.APIGatewayV2HTTPRequestContext{
+		RouteKey:     route,
+		AccountID:    "123456789012",
+		Stage:        "$default",
+		RequestID:    rand.Text()[:15] + "=", // looks like base64; Lambda's request IDs are UUIDs
+		APIID:        "local",
+		DomainName:   domainName,
+		DomainPrefix: prefix,
+		Time:         now.Format("02/Jan/2006:15:04:05 -0700"),
+		TimeEpoch:    now.UnixMilli(),
+		HTTP: events.APIGatewayV2HTTPRequestContextHTTPDescription{
+			Method:    r.Method,
+			Path:      r.URL.Path,
+			Protocol:  r.Proto,
+			SourceIP:  sourceIP,
+			UserAgent: r.UserAgent(),
 		},
-		Body:            body,
-		IsBase64Encoded: isBase64,
 	}
+	event.RequestContext.Authorizer = authorizer
 	for _, line := range r.Header.Values("Cookie") {
 		event.Cookies = append(event.Cookies, strings.Split(line, "; ")...)
-	}
-	if claims != nil {
-		event.RequestContext.Authorizer = &events.APIGatewayV2HTTPRequestContextAuthorizerDescription{
-			JWT: &events.APIGatewayV2HTTPRequestContextAuthorizerJWTDescription{Claims: claims},
-		}
 	}
 	return event, nil
 }
@@ -140,6 +154,7 @@ func headers(r *http.Request, sourceIP string) map[string]string {
 	}
 	delete(h, "cookie")
 	delete(h, strings.ToLower(ClaimsHeader))
+	delete(h, strings.ToLower(ContextHeader))
 	return h
 }
 
@@ -152,12 +167,19 @@ func join(values map[string][]string) map[string]string {
 	return joined
 }
 
-// claims returns the claims of [ClaimsHeader] or of a bearer token, each as the
-// string to which API Gateway converts it, or nil when there is neither.
-func claims(h http.Header) (map[string]string, error) {
+// authorizer returns what an authorizer adds to the event, or nil when the request
+// has neither of the two headers and no bearer token.
+func authorizer(h http.Header) (json.RawMessage, error) {
 	unauthorized := &Error{http.StatusUnauthorized, "Unauthorized"}
-	payload := []byte(h.Get(ClaimsHeader))
-	if len(payload) == 0 {
+	if context := h.Get(ContextHeader); context != "" {
+		if !json.Valid([]byte(context)) {
+			return nil, unauthorized
+		}
+		return json.RawMessage(`{"lambda":` + context + `}`), nil
+	}
+	claims := []byte(h.Get(ClaimsHeader))
+	isHeader := len(claims) > 0
+	if !isHeader {
 		scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "Bearer") {
 			return nil, nil
@@ -167,19 +189,20 @@ func claims(h http.Header) (map[string]string, error) {
 			return nil, unauthorized
 		}
 		var err error
-		if payload, err = base64.RawURLEncoding.DecodeString(parts[1]); err != nil {
+		if claims, err = base64.RawURLEncoding.DecodeString(parts[1]); err != nil {
 			return nil, unauthorized
 		}
 	}
-	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder := json.NewDecoder(bytes.NewReader(claims))
 	decoder.UseNumber() // 1764000000 must not become 1.764e+09
 	var values map[string]any
-	if !json.Valid(payload) || decoder.Decode(&values) != nil || values == nil {
+	if !json.Valid(claims) || decoder.Decode(&values) != nil || values == nil {
 		return nil, unauthorized
 	}
-	claims := make(map[string]string, len(values))
-	for name, value := range values {
-		claims[name] = fmt.Sprint(value) // API Gateway, too, writes a list as [a b]
+	if !isHeader {
+		for name, value := range values {
+			values[name] = fmt.Sprint(value) // as API Gateway does as a rule; it, too, writes a list as [a b]
+		}
 	}
-	return claims, nil
+	return json.Marshal(map[string]any{"jwt": map[string]any{"claims": values, "scopes": nil}})
 }

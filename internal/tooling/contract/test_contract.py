@@ -85,13 +85,15 @@ def test_template_has_the_same_operation():
     theirs, ours = schemes["AWS_IAM"], CONTRACT["components"]["securitySchemes"]["sigv4"]
     assert {k: ours[k] for k in theirs} == theirs
     assert schemes["Jwt"][1]["x-amazon-apigateway-authorizer"]["type"] == "jwt"
+    assert schemes["Authorizer"][1]["x-amazon-apigateway-authorizer"]["type"] == "request"
     assert ours.keys() - theirs == {"description"}
-    ((condition, *alternatives),) = template["paths"][PATH][METHOD]["security"]
-    assert condition == "UseJwt" and [list(a) for a in alternatives] == [["Jwt"], ["AWS_IAM"]]
-    assert CONTRACT["security"] == [{"jwt": []}, {"sigv4": []}] and "security" not in OPERATION
+    ((if_jwt, jwt, (if_authorizer, authorizer, otherwise)),) = template["paths"][PATH][METHOD]["security"]
+    assert (if_jwt, if_authorizer) == ("UseJwt", "UseAuthorizer")
+    assert [list(a) for a in (jwt, authorizer, otherwise)] == [["Jwt"], ["Authorizer"], ["AWS_IAM"]]
+    assert CONTRACT["security"] == [{"jwt": []}, {"authorizer": []}, {"sigv4": []}] and "security" not in OPERATION
     cors = API["CorsConfiguration"][1]
     assert [m.lower() for m in cors["AllowMethods"]] == [METHOD]
-    assert {"authorization", "content-type"} <= set(cors["AllowHeaders"])
+    assert cors["AllowHeaders"][2] == ["authorization", "content-type"]  # without further ones
     headers = {name.lower() for name in OPERATION["responses"]["503"]["headers"]}
     assert headers - {"cache-control"} == set(cors["ExposeHeaders"])
 
@@ -132,6 +134,7 @@ PROVOKED = {
     "invalid-json": ('{"configurationId":', {}),
     "configuration-not-allowed": ({"configurationId": "f" * 24}, {}),
     "customer-mismatch": ({"configurationId": FLOW, "externalCustomerId": "a"}, {"X_Local_Claims": '{"sub":"b"}'}),
+    "customer-unusable": ({"configurationId": FLOW}, {"X_Local_Authorizer": '{"sub":["b"]}'}),
     "body-too-large": (" " * (8 << 10) + "{", {}),
     "unsupported-media-type": ({"configurationId": FLOW}, {"Content_Type": "text/plain"}),
     "validation-failed": ({"configurationId": FLOW, "countryCode": "Germany"}, {}),
@@ -156,8 +159,8 @@ def test_each_example_of_a_problem_is_a_response_of_the_function(code):
 
 
 def test_every_problem_is_provoked_here_or_by_a_go_test():
-    # examples_test.go in functions/start provokes the first four. Behind API Gateway nothing provokes the others.
-    elsewhere = {"internal", "service-misconfigured", "secret-unavailable", "incode-unavailable"}
+    # examples_test.go in functions/start provokes the first five. Behind API Gateway nothing provokes the others.
+    elsewhere = {"internal", "caller-not-allowed", "service-misconfigured", "secret-unavailable", "incode-unavailable"}
     assert PROBLEMS.keys() - PROVOKED - {"not-found"} == elsewhere
 
 
@@ -199,6 +202,12 @@ OLD = {
     "`interviewId` in the body": ("POST", PATH, {"configurationId": FLOW, "interviewId": "6a0f3c9d"}, {}),
     "`uuid` in the body": ("POST", PATH, {"configurationId": FLOW, "uuid": "6a0f3c9d"}, {}),
     "`externalId`": ("POST", PATH, {"configurationId": FLOW, "externalId": "customer-42"}, {}),
+    "`flowId`": ("POST", PATH, {"flowId": FLOW}, {}),
+    "`redirectUrl`": ("POST", PATH, {"configurationId": FLOW, "redirectUrl": "https://app.example.com/done"}, {}),
+    "`null`": ("POST", PATH, {"configurationId": FLOW, "language": None, "externalCustomerId": None, "customFields": None}, {}),
+    "`language`": ("POST", PATH, {"configurationId": FLOW, "language": "es"}, {}),
+    "numbers and booleans": ("POST", PATH, {"configurationId": FLOW, "customFields": {"age": 30, "vip": True}}, {}),
+    "`customFields`": ("POST", PATH, {"configurationId": FLOW, "customFields": {"plan": "gold"}}, {"X_Local_Claims": '{"sub":"customer-7"}'}),
     "any other field": ("POST", PATH, {"configurationId": FLOW, "apiKey": "x"}, {}),
     "all fields of Incode's response": ("POST", PATH, {"configurationId": FLOW}, {}),
     "200 with a null token": ("POST", PATH, {"configurationId": "bad1".rjust(24, "0")}, {}),
@@ -237,11 +246,9 @@ def test_the_readme_has_the_example_of_a_problem():
     assert json.loads(example) == PROBLEMS["validation-failed"]
 
 
-def test_the_documents_list_the_problems_after_which_a_session_may_exist():
-    entries = re.findall(r"^## ([a-z-]+)\n(.*?)(?=^## |\Z)", (ROOT / "functions/start/docs/PROBLEMS.md").read_text(), re.M | re.S)
-    want = {code for code, text in entries if "- Was a session started? Perhaps." in text}
-    (row,) = [response for response, _ in table("| response | what the client does |") if response.startswith("`")]
-    assert set(re.findall("`(.+?)`", row)) == want
+def test_the_catalogue_says_of_a_session_what_the_problem_says():
+    entries = re.findall(r"^## ([a-z-]+)\n.*?^- Was a session started\? (\w+)", (ROOT / "functions/start/docs/PROBLEMS.md").read_text(), re.M | re.S)
+    assert {code: answer.lower() for code, answer in entries} == {code: p["sessionStarted"] for code, p in PROBLEMS.items()}
 
 
 FLOWS = [

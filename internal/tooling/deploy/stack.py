@@ -166,16 +166,25 @@ SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode-AbCdEf"
 SECRET_KEY = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 LOG_KEY = "arn:aws:kms:eu-west-1:123456789012:key/66666666-7777-8888-9999-000000000000"
 ISSUER = {"JwtIssuer": "https://login.example.com/", "JwtAudience": "omnistart,omnistart-beta"}
+AUTHORIZER = {"AuthorizerFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:session-authorizer:live"}
+CORS = {"CorsOrigins": "https://a.example.com,https://b.example.com"}
 DOMAIN = {
     "DomainName": "start.example.com",
     "CertificateArn": "arn:aws:acm:eu-west-1:123456789012:certificate/11111111-2222-3333-4444-555555555555",
 }
 CHOICES = [
-    {"sigv4": {}, "jwt": ISSUER, "jwt+scopes": {**ISSUER, "JwtScopes": "session:start,admin"}},
+    {
+        "sigv4": {},
+        "jwt": ISSUER,
+        "jwt+scopes": {**ISSUER, "JwtScopes": "session:start,admin"},
+        "authorizer": AUTHORIZER,
+        "cookie": {**AUTHORIZER, "AuthorizerIdentitySource": "$request.header.Cookie"},
+        "jwt and authorizer": {**ISSUER, **AUTHORIZER},
+    },
     {"no domain": {}, "domain": DOMAIN, "mutual TLS": {**DOMAIN, "TruststoreUri": "s3://bucket/ca.pem"}},
     {"no key": {}, "secret's key": {"SecretKmsKeyArn": SECRET_KEY}, "both keys": {"SecretKmsKeyArn": SECRET_KEY, "LogKmsKeyArn": LOG_KEY}},
     {"new secret": {}, "own secret": {"IncodeApiKeySecretArn": SECRET}},
-    {"no CORS": {}, "CORS": {"CorsOrigins": "https://a.example.com,https://b.example.com"}},
+    {"no CORS": {}, "CORS": CORS, "CORS+cookies": {**CORS, "CorsCredentials": "true", "CorsHeaders": "traceparent,baggage"}},
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from derive import CODEDEPLOY
 from emulated import ARCH, Account, Project
 from samlocal import FLOW, ROOT, Process
-from stack import DOMAIN, ISSUER, Stack
+from stack import AUTHORIZER, DOMAIN, ISSUER, Stack
 
 KEY = "0" * 39 + "a"
 EVENTS = ROOT / "internal/tooling/deploy/events"
@@ -149,6 +149,21 @@ def test_the_endpoint_changes_from_sigv4_to_jwt(account, project):
     assert start(account, event="start-jwt")[0] == 200
 
 
+COOKIE = AUTHORIZER | {"AuthorizerIdentitySource": "$request.header.Cookie"}
+
+
+def test_the_endpoint_changes_from_jwt_to_an_authorizer(account, project):
+    before = outputs(account)
+    project.fill_in("default", **dict.fromkeys(ISSUER), **COOKIE)
+    project.make("deploy", input="y\n")
+    assert outputs(account) == before | {"AuthMode": "authorizer"}
+    resources = account.client("cloudformation").describe_stack_resources(StackName="omnistart")["StackResources"]
+    assert "AuthorizerPermission" in {r["LogicalResourceId"] for r in resources}
+    parameters = account.client("cloudformation").describe_stacks(StackName="omnistart")["Stacks"][0]["Parameters"]
+    assert {"ParameterKey": "AuthorizerIdentitySource", "ParameterValue": COOKIE["AuthorizerIdentitySource"]} in parameters
+    assert start(account, event="start-authorizer")[0] == 200
+
+
 def test_a_line_commented_out_restores_the_default(account, project):
     before, held = outputs(account), account.inventory()
     project.fill_in("default", **DOMAIN)
@@ -156,7 +171,7 @@ def test_a_line_commented_out_restores_the_default(account, project):
     assert outputs(account).keys() - before.keys() == {"DomainTarget"}
     assert outputs(account)["Url"] == "https://start.example.com/omni/start"
     assert account.inventory() - held == {("domain", "start.example.com")}
-    project.fill_in("default", **dict.fromkeys(DOMAIN | ISSUER))
+    project.fill_in("default", **dict.fromkeys(DOMAIN | COOKIE))
     project.make("deploy", input="y\n")
     assert outputs(account) == before | {"AuthMode": "sigv4"}
     assert account.inventory() == held

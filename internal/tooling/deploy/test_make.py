@@ -205,12 +205,15 @@ def test_help_lists_the_targets():
     assert {"build", "validate", "sbom", "local", "deploy", "package", "set-key", "call", "logs", "delete", "help"} <= listed
 
 
+COOKIE = 'session="a\\b"; theme=dark'
+
+
 class Api(http.server.BaseHTTPRequestHandler):
     """Answers 200 where the caller has shown what it must, as API Gateway does before the function is called."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        ok = self.headers["Authorization"] == "Bearer token-of-a-client" or self.signed(body)
+        ok = self.headers["Authorization"] == "Bearer token-of-a-client" or self.headers["Cookie"] == COOKIE or self.signed(body)
         self.send_response(200 if ok else 403)
         self.end_headers()
         self.wfile.write(b'{"token":"eyJ"}' if ok else b'{"message":"Forbidden"}')
@@ -232,7 +235,7 @@ class Api(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory):
-    """An account, played by moto, with the stacks omnistart (SigV4) and omnistart-staging (JWT)."""
+    """An account, played by moto, with the stacks omnistart (SigV4), omnistart-staging (JWT) and sessions (an authorizer)."""
     port = free_port()
     moto = Process(tmp_path_factory.mktemp("moto") / "log", "moto_server", "-H", "127.0.0.1", "-p", str(port), ready="Running on")
     api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
@@ -248,7 +251,7 @@ def account(tmp_path_factory):
     }
     session = boto3.Session("AKIDEXAMPLE", "secret", "session", "eu-west-1")
     secrets = session.client("secretsmanager", endpoint_url=env["AWS_ENDPOINT_URL"])
-    for name, mode in (("omnistart", "sigv4"), ("omnistart-staging", "jwt")):
+    for name, mode in (("omnistart", "sigv4"), ("omnistart-staging", "jwt"), ("sessions", "authorizer")):
         outputs = {"SecretArn": secrets.create_secret(Name=name)["ARN"], "Url": api.url, "AuthMode": mode}
         assert set(outputs) <= set(SOURCE["Outputs"])
         session.client("cloudformation", endpoint_url=env["AWS_ENDPOINT_URL"]).create_stack(
@@ -369,3 +372,19 @@ def test_call_bears_a_token_where_the_stack_wants_one(account):
     assert json.loads(result.stdout) == {"token": "eyJ"}
     missing = make("call", "ENV=staging", env=env)
     assert missing.returncode != 0 and "TOKEN is missing" in missing.stderr
+
+
+@pytest.mark.parametrize("given", [{"TOKEN": "token-of-a-client"}, {"HEADER": f"Cookie: {COOKIE}"}], ids=["token", "cookie"])
+def test_call_sends_what_an_authorizer_reads(account, given, tmp_path):
+    env, _ = account
+    (tmp_path / "samconfig.toml").write_text('[default.global.parameters]\nstack_name = "sessions"\n')
+
+    def call(**variables):
+        return make("-f", ROOT / "Makefile", "call", cwd=tmp_path, env=env | variables)
+
+    result = call(**given)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout) == {"token": "eyJ"}
+    assert call(HEADER="Cookie: session=none").returncode != 0
+    missing = call()
+    assert missing.returncode != 0 and "HEADER" in missing.stderr

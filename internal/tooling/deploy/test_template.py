@@ -8,9 +8,19 @@ import botocore.session
 import parliament
 import pytest
 from cfnlint.api import ManualArgs, lint
-from stack import LOG_KEY, PSEUDO, ROOT, SECRET, SECRET_KEY, SOURCE, Rejected, Stack, combinations
+from stack import AUTHORIZER, CORS, ISSUER, LOG_KEY, PSEUDO, ROOT, SECRET, SECRET_KEY, SOURCE, Rejected, Stack, combinations
 
-COMBINATIONS = dict(combinations())
+
+
+def allowed(name):
+    """Whether the rules are to allow a combination of choices."""
+    caller, *_, cors = name.split(", ")
+    callers = {"CORS+cookies": {"authorizer", "cookie"}, "CORS": {"jwt", "jwt+scopes", "authorizer", "cookie"}}
+    return caller != "jwt and authorizer" and caller in callers.get(cors, {caller})
+
+
+COMBINATIONS = {name: parameters for name, parameters in combinations() if allowed(name)}
+REFUSED = {name: parameters for name, parameters in combinations() if not allowed(name)}
 IDS = {"AllowedConfigurationIds": "*"}
 README, DOCS = ROOT / "README.md", ROOT / "functions/start/docs"
 
@@ -31,9 +41,23 @@ def test_the_route_is_never_open(stack):
     operations = [(path, method, op) for path, item in body["paths"].items() for method, op in item.items()]
     assert [(path, method) for path, method, _ in operations] == [("/omni/start", "post")]
     (requirement,) = operations[0][2]["security"]
-    if stack.parameters["JwtIssuer"]:
+    sigv4 = {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}
+    if stack.parameters["AuthorizerFunctionArn"]:
+        assert requirement == {"Authorizer": []}
+        assert schemes == {"AWS_IAM": sigv4, "Authorizer": schemes["Authorizer"]}
+        assert schemes["Authorizer"]["x-amazon-apigateway-authorizer"] == {
+            "type": "request",
+            "identitySource": stack.parameters["AuthorizerIdentitySource"],
+            "authorizerUri": f"arn:aws:apigateway:eu-west-1:lambda:path/2015-03-31/functions/{AUTHORIZER['AuthorizerFunctionArn']}/invocations",
+            "authorizerPayloadFormatVersion": "2.0",
+            "enableSimpleResponses": True,
+            "authorizerResultTtlInSeconds": 0,
+        }
+        assert stack.outputs["AuthMode"] == "authorizer"
+    elif stack.parameters["JwtIssuer"]:
         scopes = stack.parameters["JwtScopes"]
         assert requirement == {"Jwt": scopes.split(",") if scopes else []}
+        assert schemes == {"AWS_IAM": sigv4, "Jwt": schemes["Jwt"]}
         authorizer = schemes["Jwt"]["x-amazon-apigateway-authorizer"]
         assert authorizer["type"] == "jwt"
         assert authorizer["jwtConfiguration"] == {
@@ -43,11 +67,17 @@ def test_the_route_is_never_open(stack):
         assert stack.outputs["AuthMode"] == "jwt"
     else:
         assert requirement == {"AWS_IAM": []}
-        assert schemes == {"AWS_IAM": {"type": "apiKey", "name": "Authorization", "in": "header", "x-amazon-apigateway-authtype": "awsSigv4"}}
+        assert schemes == {"AWS_IAM": sigv4}
         assert stack.outputs["AuthMode"] == "sigv4"
 
 
-@pytest.mark.parametrize("name", [name for name in COMBINATIONS if name.endswith(", CORS") and "both keys" in name])
+@pytest.mark.parametrize("name", REFUSED)
+def test_two_ways_to_authenticate_at_once_and_pages_without_a_customer_are_refused(name):
+    with pytest.raises(Rejected, match="exclude each other|CorsOrigins needs|CorsCredentials needs"):
+        Stack(**REFUSED[name])
+
+
+@pytest.mark.parametrize("name", [name for name in COMBINATIONS if "CORS" in name.split(", ")[-1].split("+") and "both keys" in name])
 def test_cloudformation_would_take_what_the_transform_makes(name):
     # With references, not values: in a branch that is not taken, an empty value would count as wrong.
     template = Stack(**COMBINATIONS[name]).transformed(SOURCE["Resources"])
@@ -61,6 +91,7 @@ CHANGES = {
     "IncodeBaseUrl": "https://saas-api.incodesmile.com",
     "IncodeApiKeySecretArn": SECRET,
     "AllowedRedirectHosts": "app.example.com",
+    "AllowedCustomFields": "plan",
     "ReturnInterviewId": "true",
     "CustomerIdClaim": "email",
     "ReservedConcurrency": "5",
@@ -74,10 +105,11 @@ def test_a_changed_parameter_of_the_function_makes_a_version_that_the_alias_move
     named = set(re.findall(r"'Ref': '(\w+)'", str([function[k] for k in ("Architectures", "Environment", "LoggingConfig")])))
     conditions = {"CreateSecret": "IncodeApiKeySecretArn"}
     assert (named & set(SOURCE["Parameters"])) | set(conditions.values()) == set(CHANGES)
-    versions = {name: set(Stack(**{**IDS, name: value}).of_type("AWS::Lambda::Version")) for name, value in CHANGES.items()}
+    given = IDS | ISSUER  # which itself is no setting of the function
+    versions = {name: set(Stack(**{**given, name: value}).of_type("AWS::Lambda::Version")) for name, value in CHANGES.items()}
     versions["nothing"] = set(plain.of_type("AWS::Lambda::Version"))
     assert len(set().union(*versions.values())) == len(versions), versions
-    assert set(Stack(**IDS).of_type("AWS::Lambda::Version")) == versions["nothing"], "the same again is no change"
+    assert set(Stack(**given).of_type("AWS::Lambda::Version")) == versions["nothing"], "the same again is no change"
 
 
 def test_a_setting_that_is_not_part_of_a_version_is_mirrored_in_the_environment(plain):
@@ -141,11 +173,15 @@ def test_no_name_is_taken_already_or_too_long(stack_name, monkeypatch):
 def test_the_longest_lists_fit_into_the_environment():
     flows = ",".join(["6245f1e0c8d4b2a39e7f1c05"] * 100)
     hosts = ("a" * 59 + ".example.com,") * 12
-    given = {"AllowedConfigurationIds": flows, "AllowedRedirectHosts": hosts[:800].rstrip(",."), "IncodeApiKeySecretArn": SECRET.replace("incode", "i" * 60)}
-    assert [len(given[name]) for name in ("AllowedConfigurationIds", "AllowedRedirectHosts")] == [2499, 800]
+    given = ISSUER | {
+        "AllowedConfigurationIds": flows, "AllowedRedirectHosts": hosts[:800].rstrip(",."), "AllowedCustomFields": ("f" * 59 + ",") * 4 + "f" * 60,
+        "IncodeApiKeySecretArn": SECRET.replace("incode", "i" * 60),
+    }  # fmt: skip
+    lists = ("AllowedConfigurationIds", "AllowedRedirectHosts", "AllowedCustomFields")
+    assert [len(given[name]) for name in lists] == [2499, 800, 300]
     variables = Stack(**given, ReservedConcurrency="1000").one("AWS::Lambda::Function")["Environment"]["Variables"]
     assert sum(len(k) + len(v) for k, v in variables.items()) <= 4096  # Lambda's quota
-    for name in ("AllowedConfigurationIds", "AllowedRedirectHosts"):
+    for name in lists:
         with pytest.raises(Rejected, match="at most"):
             Stack(**{**given, name: given[name] + "," + given[name][:24]})
 
@@ -157,8 +193,15 @@ def test_a_warning_ends_the_import_of_the_api_and_none_is_known(stack):
     assert all(server["url"] for server in body["servers"])
 
 
-def test_the_function_wants_an_authorizer(stack):
-    assert stack.one("AWS::Lambda::Function")["Environment"]["Variables"]["REQUIRE_AUTHORIZER"] == "true"
+def test_no_parameter_lets_unauthenticated_requests_in(stack):
+    assert SOURCE["Resources"]["StartFunction"]["Properties"]["Environment"]["Variables"]["ALLOW_UNAUTHENTICATED"] == "false"
+    assert stack.one("AWS::Lambda::Function")["Environment"]["Variables"]["ALLOW_UNAUTHENTICATED"] == "false"
+
+
+def test_sam_local_lets_unauthenticated_requests_in():
+    local = json.loads((ROOT / "internal/tooling/deploy/local.json").read_text())["StartFunction"]
+    assert local["ALLOW_UNAUTHENTICATED"] == "true"
+    assert set(local) <= set(SOURCE["Resources"]["StartFunction"]["Properties"]["Environment"]["Variables"]), "sam local ignores the others"
 
 
 def test_calls_are_traced(plain):
@@ -182,7 +225,7 @@ def test_over_five_percent_of_server_errors_ring(plain, minutes, rings):
 
 
 def test_only_the_api_may_call_the_function_and_only_by_its_alias(stack):
-    permission = stack.one("AWS::Lambda::Permission")
+    (permission,) = (p for name, p in stack.of_type("AWS::Lambda::Permission").items() if name != "AuthorizerPermission")
     assert permission["FunctionName"] == "<StartFunctionAliaslive>"
     assert permission["Principal"] == "apigateway.amazonaws.com"
     assert permission["SourceArn"].endswith(":<Api>/*/POST/omni/start")
@@ -190,6 +233,16 @@ def test_only_the_api_may_call_the_function_and_only_by_its_alias(stack):
     assert integration["uri"].endswith("/functions/<StartFunction.Arn>:live/invocations")
     assert integration["payloadFormatVersion"] == "2.0"
     assert not stack.of_type("AWS::Lambda::Url")
+
+
+def test_the_api_may_call_the_authorizer_of_the_integrator(stack):
+    permission = stack.of_type("AWS::Lambda::Permission").get("AuthorizerPermission")
+    assert permission == ({
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": stack.parameters["AuthorizerFunctionArn"],
+        "Principal": "apigateway.amazonaws.com",
+        "SourceArn": "arn:aws:execute-api:eu-west-1:123456789012:<Api>/authorizers/*",
+    } if stack.parameters["AuthorizerFunctionArn"] else None)  # fmt: skip
 
 
 def test_the_role_holds_exactly_what_the_function_needs(stack):
@@ -291,7 +344,11 @@ def test_cors_lets_in_the_listed_origins_alone(stack):
     cors = stack.one("AWS::ApiGatewayV2::Api")["Body"]["x-amazon-apigateway-cors"]
     if stack.parameters["CorsOrigins"]:
         assert cors["allowOrigins"] == ["https://a.example.com", "https://b.example.com"]
-        assert cors["allowMethods"] == ["POST"] and "allowCredentials" not in cors
+        assert cors["allowMethods"] == ["POST"]
+        further = stack.parameters["CorsHeaders"].split(",") if stack.parameters["CorsHeaders"] else []
+        assert cors["allowHeaders"] == ["authorization", "content-type", *further]
+        assert cors["allowCredentials"] is (stack.parameters["CorsCredentials"] == "true")
+        assert set(cors) == {"allowOrigins", "allowMethods", "allowHeaders", "allowCredentials", "exposeHeaders", "maxAge"}
     else:
         assert cors == {}
 
@@ -386,11 +443,22 @@ def test_capacity_is_set_on_demand():
         {"JwtAudience": "omnistart"},
         {"JwtScopes": "session:start"},
         {"JwtIssuer": "http://login.example.com/", "JwtAudience": "omnistart"},
-        {"CorsOrigins": "*"},
-        {"CorsOrigins": "https://*.example.com"},
-        {"CorsOrigins": "http://example.com"},
-        {"CorsOrigins": "https://a.example.com,*"},
-        {"CorsOrigins": "https://a.example.com/"},
+        {"AuthorizerFunctionArn": "session-authorizer"},
+        {"AuthorizerIdentitySource": "$request.header.Cookie"},
+        {**AUTHORIZER, "AuthorizerIdentitySource": ""},
+        {**AUTHORIZER, "AuthorizerIdentitySource": "Cookie"},
+        {**AUTHORIZER, "AuthorizerIdentitySource": "$request.querystring.token"},
+        {**AUTHORIZER, "JwtAudience": "omnistart"},
+        {"AllowedCustomFields": "plan"},
+        {**ISSUER, "AllowedCustomFields": "a,,b"},
+        {**ISSUER, "CorsOrigins": "*"},
+        {**ISSUER, "CorsOrigins": "https://*.example.com"},
+        {**ISSUER, "CorsOrigins": "http://example.com"},
+        {**ISSUER, "CorsOrigins": "https://a.example.com,*"},
+        {**ISSUER, "CorsOrigins": "https://a.example.com/"},
+        {**ISSUER, "CorsHeaders": "traceparent"},
+        {**ISSUER, **CORS, "CorsHeaders": "*"},
+        {**AUTHORIZER, "CorsCredentials": "true"},
         {"IncodeBaseUrl": "http://demo-api.incodesmile.com"},
         {"IncodeBaseUrl": "https://demo-api.incodesmile.com/"},
         {"AllowedRedirectHosts": "https://app.example.com"},

@@ -172,8 +172,10 @@ func checkFields(fields map[string]any) error {
 		}
 	}
 	for _, value := range custom {
-		if _, isText := value.(string); !isText {
-			return errors.New("customFields must contain strings")
+		switch value.(type) {
+		case string, bool, float64:
+		default:
+			return errors.New("customFields must contain strings, booleans and numbers")
 		}
 	}
 	if fields["configurationId"] == nil {

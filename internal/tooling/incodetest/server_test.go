@@ -126,7 +126,7 @@ func TestEnforcesIncodesRules(t *testing.T) {
 		{"charset parameter is fine", header("Content-Type", "application/json; charset=utf-8"), 200},
 		{"every documented field", body(`{"configurationId":"` + incodetest.FlowID + `",
 			"externalCustomerId":"c","countryCode":"ALL","language":"en-US",
-			"redirectionUrl":"https://example.com","customFields":{"a":"b"}}`), 200},
+			"redirectionUrl":"https://example.com","customFields":{"a":"b","c":1.5,"d":true}}`), 200},
 		{"GET", func(r *http.Request) { r.Method = http.MethodGet }, 405},
 		{"other path", func(r *http.Request) { r.URL.Path = "/omni/start/" }, 404},
 		{"no api-version", header("api-version", ""), 400},
@@ -140,7 +140,8 @@ func TestEnforcesIncodesRules(t *testing.T) {
 		{"no configurationId", body(`{"countryCode":"ALL"}`), 400},
 		{"unknown configurationId", body(start("6245f1e0c8d4b2a39e7f1c06")), 400},
 		{"number for a string", body(`{"configurationId":"` + incodetest.FlowID + `","language":1}`), 400},
-		{"number in customFields", body(`{"configurationId":"` + incodetest.FlowID + `","customFields":{"a":1}}`), 400},
+		{"null in customFields", body(`{"configurationId":"` + incodetest.FlowID + `","customFields":{"a":null}}`), 400},
+		{"list in customFields", body(`{"configurationId":"` + incodetest.FlowID + `","customFields":{"a":[1]}}`), 400},
 		{"misspelled field", body(`{"configurationID":"` + incodetest.FlowID + `"}`), 400},
 	}
 	for _, tt := range tests {

@@ -24,8 +24,8 @@ const route = "POST /omni/start"
 // one execution environment, so requests wait for each other. (Lambda would start
 // another environment.)
 type localAPI struct {
-	out io.Writer // safe for concurrent use
-	jwt bool      // requires claims, as an API with a JWT authorizer does
+	out    io.Writer // safe for concurrent use
+	closed bool      // refuses requests without an authorizer, as a stack does
 
 	mu       sync.Mutex // held during an invocation; guards function
 	function *function
@@ -36,7 +36,7 @@ type localAPI struct {
 func (a *localAPI) handler(ctx context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		event, err := apigateway.NewEvent(r, route)
-		if err == nil && a.jwt && event.RequestContext.Authorizer == nil {
+		if err == nil && a.closed && event.RequestContext.Authorizer == nil {
 			err = &apigateway.Error{Status: http.StatusUnauthorized, Message: "Unauthorized"}
 		}
 		if err != nil {
@@ -49,7 +49,7 @@ func (a *localAPI) handler(ctx context.Context) http.Handler {
 			return
 		}
 		w.Header().Set("Apigw-Requestid", event.RequestContext.RequestID)
-		payload, _ := json.Marshal(event) // strings and numbers cannot fail
+		payload, _ := json.Marshal(event) // cannot fail: it was decoded, or is strings and numbers
 		result, line, err := a.invoke(ctx, payload)
 		if ctx.Err() != nil {
 			panic(http.ErrAbortHandler) // the server is closing

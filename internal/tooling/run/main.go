@@ -60,7 +60,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	// On this machine a page may choose its customer; on AWS it may not.
-	cors.AllowHeaders = append(cors.AllowHeaders, strings.ToLower(apigateway.ClaimsHeader))
+	cors.AllowHeaders = append(cors.AllowHeaders,
+		strings.ToLower(apigateway.ClaimsHeader), strings.ToLower(apigateway.ContextHeader))
 	port := cmp.Or(getenv("PORT"), "3000")
 	listener, err := net.Listen("tcp", net.JoinHostPort("localhost", port))
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -83,7 +84,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return fmt.Errorf("the function cannot start: %w", err)
 	}
-	api := &localAPI{function: first, out: stdout, jwt: getenv("REQUIRE_AUTHORIZER") == "true"}
+	api := &localAPI{function: first, out: stdout, closed: getenv("ALLOW_UNAUTHENTICATED") == "false"}
 	defer api.close()
 	if len(build) > 0 {
 		changes := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))
@@ -150,8 +151,9 @@ func settings(getenv func(string) string, allowed string) (env []string) {
 	for name, value := range map[string]string{
 		"ALLOWED_CONFIGURATION_IDS": allowed,
 		"ALLOWED_REDIRECT_HOSTS":    "app.example.com", // of the contract's example
+		"ALLOWED_CUSTOM_FIELDS":     "",
 		"CUSTOMER_ID_CLAIM":         "",
-		"REQUIRE_AUTHORIZER":        "",
+		"ALLOW_UNAUTHENTICATED":     "true",
 		"RETURN_INTERVIEW_ID":       "",
 		"INCODE_TIMEOUT":            "",
 	} {
@@ -177,7 +179,8 @@ func introduce(w io.Writer, port int, getenv func(string) string) {
 		}
 	}
 	fmt.Fprintf(w, "All problems are described at http://localhost:%d/problems/. Pages of these origins may call: %s. "+
-		"The header %s sets the caller's claims.\n", port, cmp.Or(getenv("CORS"), "none"), apigateway.ClaimsHeader)
+		"The header %s sets the caller's claims, %s the context of an authorizer of your own.\n",
+		port, cmp.Or(getenv("CORS"), "none"), apigateway.ClaimsHeader, apigateway.ContextHeader)
 	fmt.Fprintf(w, "Press Ctrl-C to stop. Try:\n\n  curl -s http://localhost:%d/omni/start "+
 		"-H 'Content-Type: application/json' -d '{\"configurationId\":\"%s\",\"externalCustomerId\":\"customer-42\"}'\n\n",
 		port, id)

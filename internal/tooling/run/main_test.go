@@ -246,6 +246,8 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 	want := map[string]string{
 		"ALLOWED_CONFIGURATION_IDS": "6245f1e0c8d4b2a39e7f1c05",
 		"ALLOWED_REDIRECT_HOSTS":    "example.com",
+		"ALLOWED_CUSTOM_FIELDS":     "plan",
+		"ALLOW_UNAUTHENTICATED":     "false",
 		"CUSTOMER_ID_CLAIM":         "email",
 		"RETURN_INTERVIEW_ID":       "true",
 		"INCODE_TIMEOUT":            "3s",

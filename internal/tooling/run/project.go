@@ -14,7 +14,7 @@ import (
 )
 
 // templateCORS returns the CORS rules of the template's resource Api for these
-// origins, which are separated by commas.
+// origins, which are separated by commas, without further headers.
 func templateCORS(name, origins string) (cors apigateway.CORS, err error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -34,7 +34,18 @@ func templateCORS(name, origins string) (cors apigateway.CORS, err error) {
 	if len(branches) != 3 {
 		return cors, fmt.Errorf("%s: CorsConfiguration of Api is not an !If", name)
 	}
-	if err := branches[1].Decode(&cors); err != nil {
+	var rules struct {
+		apigateway.CORS `yaml:",inline"`
+		Headers         []yaml.Node `yaml:"AllowHeaders"` // !If: CorsHeaders has a value, with it, without it
+	}
+	if err := branches[1].Decode(&rules); err != nil {
+		return cors, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(rules.Headers) != 3 {
+		return cors, fmt.Errorf("%s: AllowHeaders of Api is not an !If", name)
+	}
+	cors = rules.CORS
+	if err := rules.Headers[2].Decode(&cors.AllowHeaders); err != nil {
 		return cors, fmt.Errorf("%s: %w", name, err)
 	}
 	cors.AllowOrigins = strings.Split(origins, ",")

@@ -50,9 +50,8 @@ func TestPagesOfListedOriginsMayCall(t *testing.T) {
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin":  page,
 		"Access-Control-Allow-Methods": "POST",
-		"Access-Control-Allow-Headers": "authorization,content-type,x-amz-content-sha256,x-amz-date," +
-			"x-amz-security-token,x-local-claims",
-		"Access-Control-Max-Age": "3600",
+		"Access-Control-Allow-Headers": "authorization,content-type,x-local-claims,x-local-authorizer",
+		"Access-Control-Max-Age":       "3600",
 	} {
 		if got := resp.Header.Get(name); resp.StatusCode != http.StatusNoContent || got != want {
 			t.Errorf("preflight: %d, %s: %q, want %q", resp.StatusCode, name, got, want)
@@ -86,7 +85,9 @@ func TestPagesOfListedOriginsMayCall(t *testing.T) {
 func TestTemplateWithoutCORSRulesIsAnError(t *testing.T) {
 	for _, text := range []string{
 		"", "Resources: {Api: {Properties: {CorsConfiguration: !If [a]}}}",
-		"Resources: {Api: {Properties: {CorsConfiguration: !If [a, [b], c]}}}", "%",
+		"Resources: {Api: {Properties: {CorsConfiguration: !If [a, [b], c]}}}",
+		"Resources: {Api: {Properties: {CorsConfiguration: !If [a, {AllowHeaders: [b]}, c]}}}",
+		"Resources: {Api: {Properties: {CorsConfiguration: !If [a, {AllowHeaders: !If [b, [], d]}, c]}}}", "%",
 	} {
 		name := filepath.Join(t.TempDir(), "template.yaml")
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -101,26 +102,33 @@ func TestTemplateWithoutCORSRulesIsAnError(t *testing.T) {
 	}
 }
 
-func TestClaimsHeaderSetsTheCustomer(t *testing.T) {
+func TestHeadersSetTheCustomer(t *testing.T) {
 	p := start(t, nil)
-	for claims, want := range map[string]int{
-		`{"sub":"customer-42"}`: 200, `{"sub":"customer-7"}`: 403, `{"email":"x"}`: 403, "nonsense": 401,
+	for name, statuses := range map[string]map[string]int{
+		"": {"": 200}, // a back end
+		apigateway.ClaimsHeader: {
+			`{"sub":"customer-42","groups":["a"]}`: 200, `{"sub":"customer-7"}`: 403, `{"email":"x"}`: 403, "nonsense": 401},
+		apigateway.ContextHeader: {
+			`{"sub":"customer-42","plan":{"a":1}}`: 200, `{"sub":"customer-7"}`: 403, `null`: 403, "nonsense": 401},
 	} {
-		header := map[string]string{"Content-Type": "application/json", apigateway.ClaimsHeader: claims}
-		resp, text := p.do(t, "POST", "/omni/start", good, header)
-		if resp.StatusCode != want {
-			t.Errorf("%s: %d %s, want %d", claims, resp.StatusCode, text, want)
+		for value, want := range statuses {
+			header := map[string]string{"Content-Type": "application/json"}
+			if name != "" {
+				header[name] = value
+			}
+			if resp, text := p.do(t, "POST", "/omni/start", good, header); resp.StatusCode != want {
+				t.Errorf("%s: %s: %d %s, want %d", name, value, resp.StatusCode, text, want)
+			}
 		}
 	}
 }
 
-func TestRequestWithoutClaimsIsUnauthorizedWithAnAuthorizer(t *testing.T) {
-	p := start(t, map[string]string{"REQUIRE_AUTHORIZER": "true"})
-	for claims, want := range map[string]int{"": 401, `{"sub":"customer-42"}`: 200} {
-		header := map[string]string{"Content-Type": "application/json", apigateway.ClaimsHeader: claims}
-		resp, text := p.do(t, "POST", "/omni/start", good, header)
-		if resp.StatusCode != want {
-			t.Errorf("%q: %d %s, want %d", claims, resp.StatusCode, text, want)
+func TestClosedStackRefusesRequestsWithoutAnAuthorizer(t *testing.T) {
+	p := start(t, map[string]string{"ALLOW_UNAUTHENTICATED": "false"})
+	for name, want := range map[string]int{"X-Other": 401, apigateway.ClaimsHeader: 200, apigateway.ContextHeader: 200} {
+		header := map[string]string{"Content-Type": "application/json", name: `{"sub":"customer-42"}`}
+		if resp, text := p.do(t, "POST", "/omni/start", good, header); resp.StatusCode != want {
+			t.Errorf("%s: %d %s, want %d", name, resp.StatusCode, text, want)
 		}
 	}
 }
