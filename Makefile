@@ -191,7 +191,11 @@ set-key: ## store Incode's API key, read from standard input, in the secret of E
 	if [ -t 0 ]; then printf 'API key (not shown): ' >&2; trap 'stty echo; echo >&2' EXIT; trap exit INT; stty -echo; fi; \
 	IFS= read -r key; [ -n "$$key" ] || { echo 'no key on standard input' >&2; exit 1; }; \
 	printf %s "$$key" | $(AWS) secretsmanager put-secret-value --secret-id "$$secret" --secret-string file:///dev/stdin \
-		--output text --query "join(' ', ['stored as version', VersionId])"
+		--output text --query "join(' ', ['stored as version', VersionId])" && \
+	printf '%s\n' 'If this replaces a key, do not revoke the old one yet: Incode would abort the sessions that were started with it.' \
+		'1. Wait twice IncodeApiKeyMaxAge: 10 minutes, unless you have changed it.' \
+		'2. Check that all sessions start with this version. The command is in functions/start/docs/OPERATIONS.md.' \
+		'3. Wait until the sessions that were started with the old key have ended. Then revoke the old key.'
 
 # What is secret goes to curl through a pipe: the command line of a process is for all to see.
 .PHONY: call

@@ -138,6 +138,7 @@ func newSoak(t *testing.T, concurrency, calls int) *soak {
 	t.Cleanup(s.incode.Close)
 	s.setenv("INCODE_BASE_URL", s.server.URL)
 	s.setenv("INCODE_TIMEOUT", shortTimeout)
+	s.setenv("INCODE_API_KEY_MAX_AGE", "1s")
 	s.concurrency = concurrency
 	s.output.dropLog = true
 	s.start(t)
@@ -163,6 +164,7 @@ func (s *soak) serve(w http.ResponseWriter, r *http.Request) {
 	s.incode.ServeHTTP(recorded, r)
 	if recorded.Code != http.StatusOK { // the key is refused
 		w.WriteHeader(recorded.Code)
+		_, _ = w.Write(recorded.Body.Bytes())
 		return
 	}
 	conn, _, err := http.NewResponseController(w).Hijack()
@@ -205,7 +207,7 @@ func (s *soak) runCaller(t *testing.T, id int) {
 			// they start, all calls would fail.
 			f := incodetest.Flows[random.IntN(len(incodetest.Flows))]
 			hangs := strings.HasSuffix(f.ID, "0408")
-			if f.Code != "incode-unauthorized" && (!hangs || oneOf(100)) {
+			if f.Code != "incode-unauthorized" && f.Code != "incode-forbidden" && (!hangs || oneOf(100)) {
 				flow = f.ID
 			}
 		case n < 25 && (s.concurrency == 1 || oneOf(20)): // faults for all calls in flight

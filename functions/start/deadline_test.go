@@ -35,7 +35,7 @@ func TestDeadlines(t *testing.T) {
 		}, noSecret, 0},
 		{"secret after the key was refused", 3 * time.Second, func(t *testing.T, h *harness, s *rawServer) {
 			s.nextRequests(h.callers, func(c serverConn) bool { t.Cleanup(h.secrets.Hold()); return refuseKey(c) })
-		}, noSecret, 1},
+		}, unauthorized, 1},
 		{"DNS", 3 * time.Second, func(t *testing.T, h *harness, s *rawServer) {
 			s.useHostName(t, h).fail(noDNSResponse)
 		}, unavailable, 0},

@@ -92,7 +92,10 @@ func statusFaults() (faults []responseFault) {
 		{"504 Gateway Timeout", timedOut},
 		{"201 Created", invalidResponse}, {"202 Accepted", invalidResponse}, {"206 Partial Content", invalidResponse},
 	} {
-		code := s.status[:3]
+		code, noObject := s.status[:3], s.want // noObject is for a body that is no JSON object
+		if code == "403" {
+			noObject = forbidden
+		}
 		response := func(body string) string { return httpResponse(s.status, "", body) }
 		faults = append(faults,
 			open(code+" with JSON", response(`{"status":4009,"error":"canary","message":"eyJcanary"}`), s.want),
@@ -101,9 +104,9 @@ func statusFaults() (faults []responseFault) {
 			open(code+" with an empty token and ID",
 				response(`{"token" : null,"interviewId":"","message":"no \"token\": canary"}`), s.want),
 			open(code+" with an interview ID", response(`{"interviewId":"6a1"}`), invalidResponse),
-			open(code+" with HTML", response("<title>canary</title>"), s.want),
-			open(code+" without a body", response(""), s.want),
-			closed(code+" with half a body", strings.TrimSuffix(response(`{"message":"canary"}`), `nary"}`), s.want),
+			open(code+" with HTML", response("<title>canary</title>"), noObject),
+			open(code+" without a body", response(""), noObject),
+			closed(code+" with half a body", strings.TrimSuffix(response(`{"message":"canary"}`), `nary"}`), noObject),
 		)
 	}
 	for value, seconds := range map[string]string{
@@ -234,7 +237,7 @@ func framingFaults() []responseFault {
 		endless("an endless header", "HTTP/1.1 200 OK\r\na: ", "canary", unknown),
 		endless("an endless body", "HTTP/1.1 200 OK\r\n\r\n", "canary", invalidResponse),
 		endless("endless chunks", chunked(""), "6\r\ncanary\r\n", invalidResponse),
-		endless("an endless 403", "HTTP/1.1 403 Forbidden\r\n\r\n", "canary", unauthorized),
+		endless("an endless 403", "HTTP/1.1 403 Forbidden\r\n\r\n", "canary", forbidden),
 		open("two responses", whole+another, success),
 		open("a response and half of another", whole+"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n", success),
 		open("a 400 and the session of another caller", httpResponse("400 Bad Request", "", "")+another, rejected),

@@ -29,7 +29,7 @@ type secretFault struct {
 }
 
 // secretFaults meet calls when the key has not been loaded, and when Incode has
-// refused the key.
+// refused the key. Then Incode's refusal is the response.
 func secretFaults(t *testing.T, m *matrix) {
 	var followed atomic.Int32
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
@@ -170,7 +170,7 @@ func (f secretFault) try(t *testing.T, m *matrix) {
 	m.runRow(t, row{"after the key was refused", func(t *testing.T) {
 		h.incode.SetKey("another")
 		begin()
-		h.startSessions(t, f.want)
+		h.startSessions(t, unauthorized)
 		end()
 		h.startSessions(t, success)
 		if h.incode.Requests() != 3*n || h.incode.Sessions() != 2*n {

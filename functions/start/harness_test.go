@@ -89,6 +89,7 @@ func newHarness(t *testing.T) *harness {
 	h.env = lambdaenv.Variables(secrets.URL, h.incodeServer.URL)
 	h.setenv("ALLOWED_CONFIGURATION_IDS", "*")
 	h.setenv("INCODE_TIMEOUT", longTimeout)
+	h.setenv("INCODE_API_KEY_MAX_AGE", "24h") // only the tests that shorten it wait for the end of it
 	h.setenv("AWS_SECRET_ACCESS_KEY", "canary-aws-secret")
 	h.setenv("AWS_SESSION_TOKEN", "canary-aws-session")
 	h.trust(t, &h.incodeServer.TLS.Certificates[0])
@@ -218,6 +219,7 @@ type outcome struct {
 var (
 	success         = outcome{200, "", ""}
 	rejected        = outcome{502, "incode-rejected", ""}
+	forbidden       = outcome{502, "incode-forbidden", ""}
 	unauthorized    = outcome{502, "incode-unauthorized", ""}
 	invalidResponse = outcome{502, "incode-invalid-response", ""}
 	incodeFailed    = outcome{502, "incode-failed", ""}

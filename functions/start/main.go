@@ -42,22 +42,19 @@ func run(ctx context.Context, getenv func(string) string, logger *slog.Logger) e
 	if err != nil {
 		return fmt.Errorf("loading the AWS configuration: %w", err)
 	}
-	keys := &apikey.Store{Secrets: secretsmanager.NewFromConfig(aws), SecretID: c.SecretID}
+	secrets := secretsmanager.NewFromConfig(aws)
+	keys := &apikey.Store{Secrets: secrets, SecretID: c.SecretID, MaxAge: c.KeyMaxAge, Log: logger}
 	sessions := incode.New(c.IncodeBaseURL)
 
 	// Lambda runs a cold start at full speed, so do now what the first request would otherwise wait for. Both parts end
 	// within 3 seconds. The first request tries again what fails here.
 	var wg sync.WaitGroup
-	warn := func(task string, err error) {
-		if err != nil {
-			logger.Warn("the first request has to "+task, "error", err.Error())
-		}
-	}
+	wg.Go(func() { _, _ = keys.Get(ctx, apikey.Key{}) }) // logs its own failure
 	wg.Go(func() {
-		_, err := keys.Get(ctx, apikey.Key{})
-		warn("load the API key", err)
+		if err := sessions.Connect(ctx); err != nil {
+			logger.Warn("Incode is not connected yet", "error", err.Error())
+		}
 	})
-	wg.Go(func() { warn("connect to Incode", sessions.Connect(ctx)) })
 	wg.Wait()
 
 	handler := &endpoint.Endpoint{Config: c, Keys: keys, Sessions: sessions, Log: logger}

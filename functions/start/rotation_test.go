@@ -25,15 +25,17 @@ type load struct {
 	tokens  map[string]bool
 }
 
-// startLoad starts n callers. Every response but a session fails the test.
-func startLoad(t *testing.T, h *harness, n int) *load {
+// startLoad starts n callers, each of which calls one of the processes. Every
+// response but a session fails the test.
+func startLoad(t *testing.T, n int, processes ...*harness) *load {
 	t.Helper()
 	l := &load{done: make([]int, n), tokens: map[string]bool{}}
 	l.changed = sync.NewCond(&l.mu)
+	t.Cleanup(func() { l.stop() }) // a test that fails early stops no caller
 	for i := range n {
 		l.running.Go(func() {
 			for stopped := false; !stopped; {
-				resp := h.startSession(t, incodetest.FlowID)
+				resp := processes[i%len(processes)].startSession(t, incodetest.FlowID)
 				if resp.status != 200 {
 					t.Errorf("got %+v", resp)
 				}
@@ -102,7 +104,7 @@ func TestRotationUnderLoadFailsNoRequest(t *testing.T) {
 	h := newHarness(t)
 	h.concurrency = callersUnderLoad()
 	h.start(t)
-	l := startLoad(t, h, h.concurrency)
+	l := startLoad(t, h.concurrency, h)
 	old := incodetest.Key
 	for i := range *rotations {
 		l.waitForEachCaller()

@@ -6,14 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unique"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"golang.org/x/sync/singleflight"
 
 	"omnistart/internal/problem"
 )
@@ -23,16 +25,19 @@ const (
 	// Secrets Manager that does not answer.
 	loadTimeout = 3 * time.Second
 
-	// coolDown is the minimum time between two loads that find the same key. Without it, a key that Incode refuses would
-	// turn every request into a call to Secrets Manager.
+	// coolDown is the minimum time between two loads that find the refused key again, and between two failed attempts to
+	// replace an old key. Without it, each request would call Secrets Manager.
 	coolDown = 10 * time.Second
+
+	// staleWait is how long a request waits for a load when the key is older than twice the maximum age.
+	staleWait = 300 * time.Millisecond
 )
 
 // Key is one version of the API key. The zero value is no key. Printing, logging or marshalling a Key, or a value that
 // contains one, does not show it.
 type Key struct {
-	// A handle, because fmt does not follow its pointer, and because keys stay comparable. A Format method was rejected:
-	// fmt does not call it for an unexported field, such as the one of Store.
+	// A handle, because fmt does not follow its pointer. A Format method was rejected: fmt does not call it for an
+	// unexported field, such as the one of Store.
 	value   unique.Handle[string]
 	version string
 }
@@ -43,43 +48,115 @@ func NewKey(value, version string) Key { return Key{unique.Make(value), version}
 // Reveal returns the value, for the x-api-key header and nothing else. It panics if there is no key.
 func (k Key) Reveal() string { return k.value.Value() }
 
-// Store keeps the key for the life of the process. It is safe for concurrent use.
-type Store struct {
-	// Secrets and SecretID name the secret. They must be set before the first call of Get, and not change afterwards.
-	Secrets  *secretsmanager.Client
-	SecretID string // a name or an ARN
+// Version returns the ID of the secret's version, or "" if there is no key.
+func (k Key) Version() string { return k.version }
 
-	loads     singleflight.Group
+// Equal reports whether both keys have the same value, whatever their versions.
+func (k Key) Equal(other Key) bool { return k.value == other.value }
+
+// Store keeps the key in memory and loads it again when it is old or refused. It is safe for concurrent use.
+type Store struct {
+	// The exported fields must be set before the first call of Get, and not change afterwards.
+	Secrets  *secretsmanager.Client
+	SecretID string        // a name or an ARN
+	MaxAge   time.Duration // of the key, after which a call of Get has it loaded again
+	Log      *slog.Logger
+
+	// Loads and Failures count the loads that have ended, and those of them that failed. The caller may reset them.
+	Loads, Failures atomic.Int64
+
 	mu        sync.Mutex // guards the fields below
 	key       Key
-	unchanged time.Time // when a load last found the key that the store already had
+	read      time.Time     // when the load of the key began
+	confirmed time.Time     // when the last load began that found the refused key again
+	began     time.Time     // when the last load began
+	refused   Key           // the refused key that the last load was for, if any
+	loading   chan struct{} // closed at the end of the last load; nil after that
+	err       error         // of the last load; not nil while it is in progress
 }
 
-// Get returns the key. refused is the key that Incode has refused, or the zero Key: Get then loads the secret again,
-// unless the store already has another key or has found the same one within the last 10 seconds. The result equals
-// refused when the secret has no newer version. Concurrent requests share one load and its error; the next request
-// after a failed load tries again. The error is [problem.SecretUnavailable] or [problem.ServiceMisconfigured].
+// Get returns the key. refused is the key that Incode has refused, as an earlier call of Get returned it, or the zero
+// Key.
+//
+// Get waits for a load when there is no key, or when the key is the refused one. That load begins after a refusal, so
+// it finds a key that was stored before the refused one was revoked. When it finds the refused key again, the next such
+// load begins 10 seconds later at the earliest.
+//
+// A key older than MaxAge is loaded again in the background. A key older than twice MaxAge, as in a process that was
+// frozen, has Get wait for that load, but only during its first 300 ms. Concurrent calls share one load. When a load
+// fails, Get returns the key in memory.
+//
+// The result equals refused when the secret has no newer key. Get returns an error only when there has never been a
+// key: [problem.SecretUnavailable] or [problem.ServiceMisconfigured].
 func (s *Store) Get(ctx context.Context, refused Key) (Key, error) {
 	s.mu.Lock()
-	key, age := s.key, time.Since(s.unchanged) // the age is negative when the clock was set back
-	s.mu.Unlock()
-	if key != (Key{}) && (key != refused || 0 <= age && age < coolDown) {
-		return key, nil
+	defer s.mu.Unlock()
+	now := wallClock()
+	age, sinceLoad := now.Sub(s.read), now.Sub(s.began)
+	loading := s.loading != nil && within(loadTimeout, sinceLoad) // a load that was frozen past its timeout failed
+	required := (s.key == (Key{}) || s.key.Equal(refused)) && !within(coolDown, now.Sub(s.confirmed))
+	due := !within(s.MaxAge, age) && !within(min(s.MaxAge, coolDown), sinceLoad)
+	if !loading && (required || due) || required && !s.refused.Equal(refused) {
+		s.began, s.refused, s.loading = now, refused, make(chan struct{})
+		s.err = fmt.Errorf("%w: the load of the secret has not ended", problem.SecretUnavailable)
+		// The load serves every call that waits for it, so it must not end with the first one.
+		go s.load(context.WithoutCancel(ctx), s.loading, now)
 	}
-	// The load serves every request that waits for it, so it must not end with the first one.
-	load := s.loads.DoChan("", func() (any, error) { return s.load(context.WithoutCancel(ctx)) })
-	select {
-	case result := <-load:
-		return result.Val.(Key), result.Err
-	case <-ctx.Done():
-		return Key{}, fmt.Errorf("%w: %w", problem.SecretUnavailable, context.Cause(ctx))
+	if done := s.loading; done != nil && (required || !within(2*s.MaxAge, age)) {
+		var limit <-chan time.Time // none
+		if !required {
+			limit = time.After(staleWait - now.Sub(s.began))
+		}
+		s.mu.Unlock()
+		select {
+		case <-done:
+		case <-limit:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+	}
+	if s.key == (Key{}) {
+		return Key{}, s.err
+	}
+	return s.key, nil
+}
+
+// wallClock returns the time without its monotonic reading, which stops while Lambda freezes the process.
+func wallClock() time.Time { return time.Now().Round(0) }
+
+// within reports whether less than limit has passed. A negative time means that the clock was set back.
+func within(limit, passed time.Duration) bool { return 0 <= passed && passed < limit }
+
+func (s *Store) load(ctx context.Context, done chan struct{}, began time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	key, err := s.fetch(ctx)
+	if err == nil && !within(loadTimeout, wallClock().Sub(began)) {
+		err = fmt.Errorf("%w: the load took too long, as in a process that was frozen", problem.SecretUnavailable)
+	}
+	s.Loads.Add(1)
+	if err != nil {
+		s.Failures.Add(1)
+		s.Log.WarnContext(ctx, "the API key was not loaded; a key in memory stays in use", "error", err.Error())
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(done)
+	if s.loading != done {
+		return // another load has begun, because this one took too long or a key was refused
+	}
+	s.loading, s.err = nil, err
+	if err == nil {
+		s.key, s.read = key, began
+		if key.Equal(s.refused) {
+			s.confirmed = began
+		}
 	}
 }
 
-// load reads the version with the label AWSCURRENT, which Secrets Manager returns unless asked for another.
-func (s *Store) load(ctx context.Context) (Key, error) {
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
+// fetch reads the version with the label AWSCURRENT, which Secrets Manager returns unless asked for another.
+func (s *Store) fetch(ctx context.Context) (Key, error) {
 	out, err := s.Secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.SecretID})
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: %w", problemOf(err), err)
@@ -91,15 +168,7 @@ func (s *Store) load(ctx context.Context) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: %w", problem.ServiceMisconfigured, err)
 	}
-	key := NewKey(value, *out.VersionId)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if key == s.key {
-		s.unchanged = time.Now().Round(0) // wall clock: the monotonic clock stops while Lambda freezes the process
-	}
-	s.key = key
-	return key, nil
+	return NewKey(value, *out.VersionId), nil
 }
 
 // permanent holds the error codes of GetSecretValue, its own and those common to all AWS APIs, that a retry does not
@@ -121,27 +190,26 @@ func problemOf(err error) *problem.Problem {
 	return problem.SecretUnavailable
 }
 
-// parse returns the key in the text of the secret: the text itself, or the string apiKey of a JSON object, which is
-// what the key/value form of the AWS console writes. Its errors quote nothing of the text.
+// parse returns the key in the text of the secret: the text itself, or a string in a JSON object, as the key/value form
+// of the AWS console writes it. In an object of several members, the key is apiKey; a single member may have any name.
+// The errors of parse quote nothing of the text.
 func parse(text string) (string, error) {
-	key := strings.TrimSpace(text)
+	key := strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) // some editors write a byte order mark
 	// No key of Incode starts like JSON, so a quoted string or an array is a mistake.
 	if strings.IndexAny(key, `{["`) == 0 {
 		var object map[string]any
 		_ = json.Unmarshal([]byte(key), &object) // leaves the map nil unless the text is a JSON object
-		value, ok := object["apiKey"].(string)
-		if !ok {
-			return "", errors.New("the secret starts like JSON, but is not one JSON object with a string apiKey")
+		value := object["apiKey"]
+		if len(object) == 1 {
+			value = slices.Collect(maps.Values(object))[0]
 		}
-		key = strings.TrimSpace(value)
+		key, _ = value.(string)
+		key = strings.TrimSpace(key)
 	}
-	switch {
-	case key == "":
-		return "", errors.New("the key is empty")
-	case len(key) > 1024: // far above the keys of Incode that we know of, and short enough for a header
-		return "", errors.New("the key is too long")
-	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", errors.New("the key contains characters other than visible ASCII")
+	// 1024 is far above the keys of Incode that we know of, and short enough for a header.
+	if key == "" || len(key) > 1024 || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", errors.New("the secret is neither a key of 1 to 1024 visible ASCII characters, " +
+			"nor a JSON object with such a key as apiKey or as its only member")
 	}
 	return key, nil
 }

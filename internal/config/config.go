@@ -16,6 +16,8 @@ import (
 type Config struct {
 	// SecretID is the name or ARN of the Secrets Manager secret that holds Incode's API key.
 	SecretID string
+	// KeyMaxAge is the age after which the key is loaded again.
+	KeyMaxAge time.Duration
 	// IncodeBaseURL is a scheme and a host, without a path or a trailing slash.
 	IncodeBaseURL *url.URL
 	// ConfigurationIDs are the Incode flows that callers may start. A lone "*" stands for every flow.
@@ -87,12 +89,16 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		"https:// and a host in lower case, without a path or a slash at the end (http:// for localhost only)")
 	c.IncodeBaseURL, _ = url.Parse(base) // cannot fail where the pattern matches
 
+	duration := func(name, fallback string, least, most time.Duration) time.Duration {
+		value, err := time.ParseDuration(cmp.Or(getenv(name), fallback))
+		if err != nil || value < least || value > most {
+			refuse(name, fmt.Sprintf("must be a duration from %v to %v, such as %s", least, most, fallback))
+		}
+		return value
+	}
+	c.KeyMaxAge = duration("INCODE_API_KEY_MAX_AGE", "5m", time.Second, 24*time.Hour)
 	// Less than a second leaves no time for a handshake and a response. After 30 seconds, API Gateway gives up.
 	// https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
-	timeout, err := time.ParseDuration(cmp.Or(getenv("INCODE_TIMEOUT"), "10s"))
-	if err != nil || timeout < time.Second || timeout > 28*time.Second {
-		refuse("INCODE_TIMEOUT", "must be a duration from 1s to 28s, such as 10s")
-	}
-	c.IncodeTimeout = timeout
+	c.IncodeTimeout = duration("INCODE_TIMEOUT", "10s", time.Second, 28*time.Second)
 	return c, errors.Join(problems...)
 }

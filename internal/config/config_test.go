@@ -16,6 +16,7 @@ const flow = "6245f1e0c8d4b2a39e7f1c05"
 var names = []string{
 	"INCODE_API_KEY_SECRET_ID", "INCODE_BASE_URL", "ALLOWED_CONFIGURATION_IDS", "ALLOWED_REDIRECT_HOSTS",
 	"ALLOWED_CUSTOM_FIELDS", "CUSTOMER_ID_CLAIM", "ALLOW_UNAUTHENTICATED", "RETURN_INTERVIEW_ID", "INCODE_TIMEOUT",
+	"INCODE_API_KEY_MAX_AGE",
 }
 
 // env returns the environment with the required variables and these.
@@ -32,6 +33,7 @@ func env(variables map[string]string) func(string) string {
 func TestSettings(t *testing.T) {
 	defaults := Config{
 		SecretID:         "incode/api-key",
+		KeyMaxAge:        5 * time.Minute,
 		IncodeBaseURL:    &url.URL{Scheme: "https", Host: "demo-api.incodesmile.com"},
 		ConfigurationIDs: map[string]bool{flow: true},
 		RedirectHosts:    map[string]bool{},
@@ -49,6 +51,7 @@ func TestSettings(t *testing.T) {
 		"every variable": {
 			map[string]string{
 				"INCODE_API_KEY_SECRET_ID":  "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode/api-key-AbCdEf",
+				"INCODE_API_KEY_MAX_AGE":    "1h30m",
 				"INCODE_BASE_URL":           "http://localhost:8080",
 				"ALLOWED_CONFIGURATION_IDS": " *, ",
 				"ALLOWED_REDIRECT_HOSTS":    "app.example.com, localhost:8443,",
@@ -60,6 +63,7 @@ func TestSettings(t *testing.T) {
 			},
 			Config{
 				SecretID:             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:incode/api-key-AbCdEf",
+				KeyMaxAge:            90 * time.Minute,
 				IncodeBaseURL:        &url.URL{Scheme: "http", Host: "localhost:8080"},
 				ConfigurationIDs:     map[string]bool{"*": true},
 				RedirectHosts:        map[string]bool{"app.example.com": true, "localhost:8443": true},
@@ -113,6 +117,8 @@ func TestValidAndInvalidValues(t *testing.T) {
 		{"ALLOWED_CUSTOM_FIELDS", "entry 3" + name, nil, []string{"plan,,a\tb"}},
 		{"ALLOW_UNAUTHENTICATED", "must be true or false", []string{"", "true", "false"}, []string{"True", "yes", "true "}},
 		{"RETURN_INTERVIEW_ID", "must be true or false", []string{"", "true", "false"}, []string{"True", "1", "xfalse"}},
+		{"INCODE_API_KEY_MAX_AGE", "must be a duration from 1s to 24h0m0s, such as 5m", []string{"", "1s", "24h"},
+			[]string{"300", "0s", "999ms", "24h0m0.000000001s", "-5m", "1d"}},
 		{"INCODE_TIMEOUT", "must be a duration from 1s to 28s, such as 10s", []string{"1s", "28s"},
 			[]string{"10", "999999999ns", "28.000000001s", "-5s", "soon"}},
 	} {
@@ -147,11 +153,12 @@ func TestErrorReportsEveryVariableAndQuotesNoValue(t *testing.T) {
 
 // FuzzFromEnv holds what the function relies on when the settings are valid.
 func FuzzFromEnv(f *testing.F) {
-	f.Add("incode/api-key", "https://demo-api.incodesmile.com", flow+",", "a.example:8443", "plan", "sub", "true", "28s")
-	f.Add("s", "http://[::1]:8080", "*", "", "", "", "", "")
-	f.Add("s", "https://[:::]", "*", "", "a\x00,b", "", "", "")
-	f.Fuzz(func(t *testing.T, secretID, baseURL, ids, hosts, customFields, claim, flag, timeout string) {
-		values := []string{secretID, baseURL, ids, hosts, customFields, claim, flag, flag, timeout}
+	f.Add("incode/api-key", "https://demo-api.incodesmile.com", flow+",", "a.example:8443", "plan",
+		"sub", "true", "28s", "24h")
+	f.Add("s", "http://[::1]:8080", "*", "", "", "", "", "", "1s")
+	f.Add("s", "https://[:::]", "*", "", "a\x00,b", "", "", "", "")
+	f.Fuzz(func(t *testing.T, secretID, baseURL, ids, hosts, customFields, claim, flag, timeout, age string) {
+		values := []string{secretID, baseURL, ids, hosts, customFields, claim, flag, flag, timeout, age}
 		c, err := FromEnv(func(name string) string { return values[slices.Index(names, name)] })
 		if err != nil {
 			return
@@ -169,6 +176,8 @@ func FuzzFromEnv(f *testing.F) {
 			t.Errorf("%q became %t, %t", flag, c.AllowUnauthenticated, c.ReturnInterviewID)
 		case c.IncodeTimeout < time.Second || c.IncodeTimeout > 28*time.Second:
 			t.Errorf("timeout %v", c.IncodeTimeout)
+		case c.KeyMaxAge < time.Second || c.KeyMaxAge > 24*time.Hour:
+			t.Errorf("maximum age %v", c.KeyMaxAge)
 		}
 		for id := range c.ConfigurationIDs {
 			if id != "*" && !ConfigurationID.MatchString(id) {

@@ -44,6 +44,8 @@ var catalogue = map[*problem.Problem]struct{ happened, remedy string }{
 		"Check that the configuration exists in this Incode environment, demo or production."},
 	problem.IncodeUnauthorized: {"Incode refused the API key, and the secret has no newer one.",
 		"The operator runs `make set-key`, or corrects `IncodeBaseUrl`: key and URL must belong to the same environment."},
+	problem.IncodeForbidden: {"A 403 without a JSON object, as of a firewall in front of Incode, and no newer key.",
+		"The operator reads the time and `apiRequestId` in the log, and asks Incode."},
 	problem.IncodeInvalidResponse: {"Incode responded with 200 without a usable token, with another status that is no " +
 		"error, or with an error that contains a session.", "If it lasts, the operator checks `IncodeBaseUrl`."},
 	problem.IncodeFailed:      {"Incode responded with a 5xx other than 504.", "If it lasts, ask Incode."},
@@ -81,6 +83,8 @@ func retryOf(p *problem.Problem) string {
 		return "Only if a second session does no harm."
 	case p == problem.ServiceMisconfigured || p == problem.IncodeUnauthorized || p == problem.CustomerUnusable:
 		return "Yes, once the operator has corrected it."
+	case p == problem.IncodeForbidden:
+		return "Yes, once Incode has corrected it."
 	}
 	return "Not as it is: the response would be the same."
 }

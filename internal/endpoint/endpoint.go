@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,27 +78,22 @@ func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (sess
 // makes a second attempt: a refused request has started no session.
 func (e *Endpoint) startSession(ctx context.Context, fields map[string]any, x *exchange) (incode.Session, error) {
 	session, err := incode.Session{}, error(nil) // of the first attempt
-	var refused apikey.Key
 	for range 2 {
 		began := time.Now()
-		key, keyErr := e.Keys.Get(ctx, refused)
+		key, keyErr := e.Keys.Get(ctx, x.key)
 		x.secretTime += time.Since(began)
-		if keyErr != nil {
-			return session, errors.Join(keyErr, err)
+		if keyErr != nil || key.Equal(x.key) { // there is no key, or none newer than the refused one
+			return session, cmp.Or(keyErr, err)
 		}
-		if key == refused {
-			return session, err // there is no newer key
-		}
-		x.keyRefreshed = err != nil
+		x.key, x.keyRefreshed = key, err != nil
 		began = time.Now()
 		incodeCtx, cancel := context.WithTimeout(ctx, e.Config.IncodeTimeout)
 		session, err = e.Sessions.Start(incodeCtx, key, fields)
 		cancel()
 		x.incodeTime += time.Since(began)
-		if !errors.Is(err, problem.IncodeUnauthorized) {
+		if !errors.Is(err, problem.IncodeUnauthorized) && !errors.Is(err, problem.IncodeForbidden) {
 			return session, err
 		}
-		refused = key
 	}
 	return session, err
 }
@@ -167,6 +163,7 @@ type exchange struct {
 	duration     time.Duration
 	secretTime   time.Duration // waiting for the key
 	incodeTime   time.Duration // waiting for Incode, or 0 when Incode was not called
+	key          apikey.Key    // of the last attempt
 	keyRefreshed bool          // Incode refused the key, and the secret had a newer one
 	session      incode.Session
 	err          error
@@ -179,7 +176,8 @@ type exchange struct {
 const (
 	requestMetrics = `{"Namespace":"Omnistart","Dimensions":[["FunctionName"]],"Metrics":[` +
 		`{"Name":"SessionsStarted","Unit":"Count"},{"Name":"ColdStarts","Unit":"Count"},` +
-		`{"Name":"KeyRefreshes","Unit":"Count"},{"Name":"Overhead","Unit":"Milliseconds"}]}`
+		`{"Name":"KeyRefreshes","Unit":"Count"},{"Name":"KeyLoads","Unit":"Count"},` +
+		`{"Name":"KeyLoadFailures","Unit":"Count"},{"Name":"Overhead","Unit":"Milliseconds"}]}`
 	incodeMetrics = `,{"Namespace":"Omnistart","Dimensions":[["FunctionName"]],"Metrics":[` +
 		`{"Name":"IncodeLatency","Unit":"Milliseconds"}]}`
 	failureMetrics = `,{"Namespace":"Omnistart","Dimensions":[["FunctionName"],["FunctionName","Code"]],"Metrics":[` +
@@ -191,9 +189,11 @@ const (
 func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 	level, code := slog.LevelInfo, "ok"
 	metrics := `{"Timestamp":` + strconv.FormatInt(time.Now().UnixMilli(), 10) + `,"CloudWatchMetrics":[` + requestMetrics
-	attrs := append(make([]slog.Attr, 0, 21), // as many as there can be
+	attrs := append(make([]slog.Attr, 0, 24), // as many as there can be
 		slog.String("apiRequestId", x.apiRequestID),
 		slog.String("authorizer", x.authorizer),
+		slog.String("callerArn", x.callerARN),
+		slog.String("interviewId", x.session.InterviewID),
 		slog.Int("status", status),
 		slog.Float64("durationMs", milliseconds(x.duration)),
 		slog.Float64("secretMs", milliseconds(x.secretTime)),
@@ -202,17 +202,14 @@ func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 		slog.Int("SessionsStarted", count[x.err == nil]),
 		slog.Int("ColdStarts", count[x.coldStart]),
 		slog.Int("KeyRefreshes", count[x.keyRefreshed]),
+		slog.Int64("KeyLoads", e.Keys.Loads.Swap(0)),
+		slog.Int64("KeyLoadFailures", e.Keys.Failures.Swap(0)),
+		slog.String("keyVersion", x.key.Version()),
 		slog.Float64("Overhead", milliseconds(x.duration-x.incodeTime)))
 	if x.incodeTime > 0 {
 		metrics += incodeMetrics
 		attrs = append(attrs, slog.Float64("incodeMs", milliseconds(x.incodeTime)),
 			slog.Float64("IncodeLatency", milliseconds(x.incodeTime)), slog.Int("incodeStatus", x.session.Status))
-	}
-	if x.session.InterviewID != "" {
-		attrs = append(attrs, slog.String("interviewId", x.session.InterviewID))
-	}
-	if x.callerARN != "" {
-		attrs = append(attrs, slog.String("callerArn", x.callerARN))
 	}
 	if p := problemOf(x.err); p != nil {
 		code = p.Code

@@ -126,7 +126,7 @@ func TestCallerIsTheCustomer(t *testing.T) {
 				if got != tt.want || (r.status == 200) != (h.incode.Requests() == 1) || r.status != 200 && r.status != 403 {
 					t.Errorf("%s: got %d %s for %q", kind, r.status, r.text, got)
 				}
-				if r.line["authorizer"] != kind || r.line["callerArn"] != nil {
+				if r.line["authorizer"] != kind || r.line["callerArn"] != "" {
 					t.Errorf("%s: log %v", kind, r.line)
 				}
 			}
@@ -340,6 +340,9 @@ func TestFailuresBecomeProblems(t *testing.T) {
 func TestRefusedKeyIsReplacedOnce(t *testing.T) {
 	newKey := func(h *harness) { h.secrets.Put(secretID, nextKey) }
 	rotate := func(h *harness) { newKey(h); h.incode.SetKey(nextKey) }
+	sameKey := func(h *harness) { h.secrets.Put(secretID, `{"apiKey":"`+firstKey+`"}`) }
+	secretDownOnly := func(h *harness) { h.secrets.Fail("InternalServiceError", 500) }
+	unusable := func(h *harness) { h.incode.SetKey(nextKey); h.secrets.Put(secretID, "two words") }
 	bothKeys := func(h *harness) { newKey(h); h.incode.SetKey(firstKey, nextKey) }
 	secretFails := func(code string, status int) func(*harness) {
 		return func(h *harness) { h.incode.SetKey(nextKey); h.secrets.Fail(code, status) }
@@ -355,11 +358,16 @@ func TestRefusedKeyIsReplacedOnce(t *testing.T) {
 		refreshes float64
 	}{
 		{"no newer key", func(*harness) {}, failing("0403"), "incode-unauthorized", 1, 403, 0},
+		{"same key under a new version", sameKey, failing("0403"), "incode-unauthorized", 1, 403, 0},
+		{"firewall, no newer key", func(*harness) {}, failing("f403"), "incode-forbidden", 1, 403, 0},
+		{"firewall, newer key", bothKeys, failing("f403"), "incode-forbidden", 2, 403, 1},
 		{"newer key works", rotate, flow, "", 2, 200, 1},
 		{"newer key is refused too", bothKeys, failing("0401"), "incode-unauthorized", 2, 401, 1},
 		{"request with the newer key fails", rotate, failing("0500"), "incode-failed", 2, 500, 1},
-		{"Secrets Manager fails", secretDown, flow, "secret-unavailable", 1, 403, 0},
-		{"secret was deleted", noSecret, flow, "service-misconfigured", 1, 403, 0},
+		{"Secrets Manager fails", secretDown, flow, "incode-unauthorized", 1, 403, 0},
+		{"firewall, Secrets Manager fails", secretDownOnly, failing("f403"), "incode-forbidden", 1, 403, 0},
+		{"secret was deleted", noSecret, flow, "incode-unauthorized", 1, 403, 0},
+		{"newer value is no key", unusable, flow, "incode-unauthorized", 1, 403, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHarness(t)

@@ -76,8 +76,10 @@ func newHarness(t testing.TB) *harness {
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "canary-aws-credential", ""),
 	})
 	h.Endpoint = &Endpoint{
-		Config:   c,
-		Keys:     &apikey.Store{Secrets: secrets, SecretID: secretID},
+		Config: c,
+		Keys: &apikey.Store{
+			Secrets: secrets, SecretID: secretID, MaxAge: c.KeyMaxAge, Log: slog.New(slog.DiscardHandler),
+		},
 		Sessions: incode.New(c.IncodeBaseURL),
 		Log:      slog.New(slog.NewJSONHandler(&h.logged, nil)),
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"omnistart/internal/apikey"
 	"omnistart/internal/config"
 	"omnistart/internal/problem"
 )
@@ -24,7 +25,7 @@ func setFunctionName(t testing.TB) {
 func TestLogLineHasTheTimes(t *testing.T) {
 	setFunctionName(t)
 	var logged bytes.Buffer
-	e := &Endpoint{Log: slog.New(slog.NewJSONHandler(&logged, nil))}
+	e := &Endpoint{Keys: new(apikey.Store), Log: slog.New(slog.NewJSONHandler(&logged, nil))}
 	e.logRequest(t.Context(), 500, &exchange{
 		duration: 161 * time.Millisecond, secretTime: 20 * time.Millisecond, incodeTime: 100_500 * time.Microsecond,
 		err: problem.Internal,
@@ -32,7 +33,7 @@ func TestLogLineHasTheTimes(t *testing.T) {
 	var line map[string]any
 	decode(t, logged.Bytes(), &line)
 	for name, want := range map[string]any{
-		"durationMs": 161.0, "secretMs": 20.0, "incodeMs": 100.5, "incodeStatus": 0.0, "interviewId": nil,
+		"durationMs": 161.0, "secretMs": 20.0, "incodeMs": 100.5, "incodeStatus": 0.0, "interviewId": "",
 		"Overhead": 60.5, "IncodeLatency": 100.5,
 	} {
 		if line[name] != want {
@@ -50,22 +51,28 @@ func TestLogLineHasTheMetrics(t *testing.T) {
 		prepare                   func()
 		body                      string
 		sessions, cold, refreshes float64
+		loads, loadFailures       float64
 		incodeCalled              bool
 		code                      string // of a failure
 	}{
-		{"first session", func() {}, "", 1, 1, 0, true, ""},
-		{"invalid request", func() {}, start("canary"), 0, 0, 0, false, "validation-failed"},
+		{"first session", func() {}, "", 1, 1, 0, 1, 0, true, ""},
+		{"invalid request", func() {}, start("canary"), 0, 0, 0, 0, 0, false, "validation-failed"},
 		{"session with a newer key", func() {
 			h.secrets.Put(secretID, nextKey)
 			h.incode.SetKey(nextKey)
-		}, "", 1, 0, 1, true, ""},
-		{"failure of Incode", func() {}, start(failing("0500")), 0, 0, 0, true, "incode-failed"},
+		}, "", 1, 0, 1, 1, 0, true, ""},
+		{"key that cannot be loaded", func() {
+			h.incode.SetKey(firstKey)
+			h.secrets.Fail("ThrottlingException", 400)
+		}, "", 0, 0, 0, 1, 1, true, "incode-unauthorized"},
+		{"next request", func() { h.incode.SetKey(nextKey) }, "", 1, 0, 0, 0, 0, true, ""},
+		{"failure of Incode", func() {}, start(failing("0500")), 0, 0, 0, 0, 0, true, "incode-failed"},
 		{"panic", func() {
 			customer := fieldOf("externalCustomerId")
 			check := customer.check
 			customer.check = func(config.Config, string) bool { panic("canary") }
 			t.Cleanup(func() { customer.check = check })
-		}, "", 0, 0, 0, false, "internal"},
+		}, "", 0, 0, 0, 0, 0, false, "internal"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.prepare()
@@ -73,7 +80,8 @@ func TestLogLineHasTheMetrics(t *testing.T) {
 			const function = "{FunctionName=start}"
 			want := map[string]float64{
 				"SessionsStarted" + function: tt.sessions, "ColdStarts" + function: tt.cold,
-				"KeyRefreshes" + function: tt.refreshes, "Overhead" + function: got["Overhead"+function],
+				"KeyRefreshes" + function: tt.refreshes, "KeyLoads" + function: tt.loads,
+				"KeyLoadFailures" + function: tt.loadFailures, "Overhead" + function: got["Overhead"+function],
 			}
 			if tt.incodeCalled {
 				want["IncodeLatency"+function] = max(got["IncodeLatency"+function], 0.001)
@@ -86,6 +94,27 @@ func TestLogLineHasTheMetrics(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLogLineNamesTheVersionOfTheKey(t *testing.T) {
+	h := newHarness(t)
+	send := func(what, flow string, want any) {
+		t.Helper()
+		if got := h.send(t, event(t, "iam", start(flow))).line["keyVersion"]; got != want {
+			t.Errorf("%s: version %v, want %v", what, got, want)
+		}
+	}
+	first := h.secrets.Put(secretID, firstKey)
+	send("request that needs no key", "canary", "")
+	send("session", flow, first)
+	send("failure of Incode", failing("0500"), first)
+	next := h.secrets.Put(secretID, nextKey)
+	send("session with the key in memory", flow, first)
+	h.incode.SetKey(nextKey)
+	send("session with a newer key", flow, next)
+	same := h.secrets.Put(secretID, nextKey)
+	send("refusal of a key that has a new version", failing("0401"), next)
+	send("session with the key of the new version", flow, same)
 }
 
 // metricsOf returns the metrics that CloudWatch reads from a log line in its embedded metric format, by

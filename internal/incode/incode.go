@@ -141,6 +141,11 @@ func result(r *http.Response, body []byte, err error) (Session, error) {
 	}
 	s := Session{Status: r.StatusCode, RetryAfter: retryAfter(r.Header.Get("Retry-After"))}
 	p := cmp.Or(byStatus[r.StatusCode], byClass[r.StatusCode/100], problem.IncodeInvalidResponse)
+	// Incode answers with a JSON object. A 403 of another form is a firewall's, and says nothing about the key.
+	var object map[string]any
+	if _ = json.Unmarshal(body, &object); r.StatusCode == http.StatusForbidden && object == nil {
+		p = problem.IncodeForbidden
+	}
 	if containsSession.Match(body) {
 		found, _ := decode(body)
 		s.InterviewID, p = found.InterviewID, problem.IncodeInvalidResponse

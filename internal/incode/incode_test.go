@@ -114,7 +114,8 @@ func failure(t *testing.T, s Session, err error, want *problem.Problem) string {
 
 func TestStatusDeterminesTheProblem(t *testing.T) {
 	for want, statuses := range map[*problem.Problem][]int{
-		problem.IncodeUnauthorized:    {401, 403},
+		problem.IncodeUnauthorized:    {401},
+		problem.IncodeForbidden:       {403},
 		problem.IncodeThrottled:       {429},
 		problem.IncodeTimeout:         {408, 504},
 		problem.IncodeRejected:        {400, 404, 407, 409, 499},
@@ -131,6 +132,22 @@ func TestStatusDeterminesTheProblem(t *testing.T) {
 			}
 			if s.Status != status || s.RetryAfter != 7*time.Second || m.requests != 1 {
 				t.Errorf("%d: status %d, Retry-After %v, %d requests", status, s.Status, s.RetryAfter, m.requests)
+			}
+		}
+	}
+}
+
+func TestForbiddenConcernsTheKeyOnlyWithAJSONObject(t *testing.T) {
+	for want, bodies := range map[*problem.Problem][]string{
+		problem.IncodeUnauthorized: {`{}`, ` {"status":403,"message":"canary"}`},
+		problem.IncodeForbidden: {"", "<html>canary</html>", "canary", "null", "[{}]", `"{}"`, "7", "{}{}",
+			`{"status":403,`, "\ufeff{}"},
+		problem.IncodeInvalidResponse: {`<html>{"token":"canary"}</html>`},
+	} {
+		for _, body := range bodies {
+			s, m, _, err := exchange(t, response(403, body))
+			if cause := failure(t, s, err, want); cause != "HTTP 403" || s.Status != 403 || m.requests != 1 {
+				t.Errorf("%q: cause %q, status %d, %d requests", body, cause, s.Status, m.requests)
 			}
 		}
 	}

@@ -74,6 +74,8 @@ var (
 	IncodeUnavailable     = define(503, "incode-unavailable", "Incode unavailable", No, tryAgain)
 	IncodeThrottled       = define(503, "incode-throttled", "Incode throttled the request", No, tryAgain)
 
+	IncodeForbidden = define(502, "incode-forbidden", "Incode's firewall refused the request", No,
+		"No session was started. The API key is not the cause. The operator of this endpoint has to ask Incode.")
 	IncodeRejected = define(502, "incode-rejected", "Incode rejected the request", No,
 		"No session was started. Check that the configuration ID exists in Incode and belongs to this environment.")
 )

@@ -141,7 +141,8 @@ PROVOKED = {
 } | {
     code: ({"configurationId": flow.rjust(24, "0")}, {})
     for code, flow in {
-        "incode-rejected": "0400", "incode-unauthorized": "0401", "incode-throttled": "0429", "incode-failed": "0500",
+        "incode-rejected": "0400", "incode-unauthorized": "0401", "incode-forbidden": "f403",
+        "incode-throttled": "0429", "incode-failed": "0500",
         "incode-timeout": "0504", "outcome-unknown": "dead", "incode-invalid-response": "bad0",
     }.items()
 }  # fmt: skip

@@ -271,7 +271,10 @@ def test_set_key_stores_standard_input(account, key):
     env, secrets = account
     result = make("set-key", env=env, input=key)
     assert result.returncode == 0, result.stderr
-    assert "stored as version" in result.stdout and key.strip() not in result.stdout + result.stderr
+    first, *steps = result.stdout.splitlines()
+    assert re.fullmatch(r"stored as version \S+", first) and key.strip() not in result.stdout + result.stderr
+    assert [step[0] for step in steps] == ["I", "1", "2", "3"] and "revoke" in steps[0] and "revoke" in steps[3], steps
+    assert "twice IncodeApiKeyMaxAge" in steps[1] and SOURCE["Parameters"]["IncodeApiKeyMaxAge"]["Default"] == "5m"  # hence 10 minutes
     assert secrets.get_secret_value(SecretId="omnistart")["SecretString"] == key.strip()
 
 

@@ -90,6 +90,7 @@ CHANGES = {
     "AllowedConfigurationIds": "6245f1e0c8d4b2a39e7f1c05",
     "IncodeBaseUrl": "https://saas-api.incodesmile.com",
     "IncodeApiKeySecretArn": SECRET,
+    "IncodeApiKeyMaxAge": "1h",
     "AllowedRedirectHosts": "app.example.com",
     "AllowedCustomFields": "plan",
     "ReturnInterviewId": "true",
@@ -406,6 +407,18 @@ def test_the_dashboard_shows_every_alarm(stack):
     assert {s.removeprefix("<").removesuffix(".Arn>") for s in shown} == set(stack.of_type("AWS::CloudWatch::Alarm"))
 
 
+@pytest.mark.parametrize("age", ["1s", "9999s", "999m", "24h"])
+def test_the_maximum_age_of_the_key_reaches_the_function(age):
+    assert Stack(**IDS, IncodeApiKeyMaxAge=age).one("AWS::Lambda::Function")["Environment"]["Variables"]["INCODE_API_KEY_MAX_AGE"] == age
+
+
+def test_the_dashboard_shows_each_metric_of_the_log_line(plain):
+    code = (ROOT / "internal/endpoint/endpoint.go").read_text()
+    dashboard = plain.one("AWS::CloudWatch::Dashboard")["DashboardBody"]
+    logged = set(re.findall(r'{"Name":"(\w+)","Unit"', code))
+    assert len(logged) > 6 and {name for name in logged if f'"Omnistart", "{name}"' not in dashboard} == set()
+
+
 def test_timeouts_nest(plain):
     (secret,) = re.findall(r"[lL]oadTimeout\s*=\s*(\d+) \* time\.Second", (ROOT / "internal/apikey/apikey.go").read_text())
     function = plain.one("AWS::Lambda::Function")
@@ -466,6 +479,12 @@ def test_capacity_is_set_on_demand():
         {"AllowedRedirectHosts": "app.example.com."},
         {"IncodeApiKeySecretArn": "incode"},
         {"IncodeApiKeySecretArn": SECRET[:-7]},
+        {"IncodeApiKeyMaxAge": ""},
+        {"IncodeApiKeyMaxAge": "0s"},
+        {"IncodeApiKeyMaxAge": "300"},
+        {"IncodeApiKeyMaxAge": "25h"},
+        {"IncodeApiKeyMaxAge": "10000s"},
+        {"IncodeApiKeyMaxAge": "1d"},
         {"DomainName": "start.example.com"},
         {"TruststoreUri": "s3://bucket/ca.pem"},
         {"ReservedConcurrency": "0"},

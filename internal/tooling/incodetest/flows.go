@@ -38,6 +38,7 @@ var Flows = []Flow{
 	{zeros + "0400", "400: Incode rejects the request", 502, "incode-rejected", fail(400, "Bad parameter")},
 	{zeros + "0401", "401: Incode refuses the key", 502, "incode-unauthorized", fail(401, "Unauthorized")},
 	{zeros + "0403", "403: Incode refuses the key", 502, "incode-unauthorized", fail(403, "API key is invalid")},
+	{zeros + "f403", "403 of a firewall in front of Incode", 502, "incode-forbidden", html(403, "<title>Forbidden</title>")},
 	{zeros + "0429", "429 with Retry-After: 7", 503, "incode-throttled", fail(429, "Too many requests")},
 	{zeros + "0500", "500: Incode fails", 502, "incode-failed", fail(500, "Unexpected error")},
 	{zeros + "0504", "504: a gateway in front of Incode gives up", 504, "incode-timeout", fail(504, "Gateway timeout")},

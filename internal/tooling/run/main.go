@@ -155,6 +155,7 @@ func settings(getenv func(string) string, allowed string) (env []string) {
 		"CUSTOMER_ID_CLAIM":         "",
 		"ALLOW_UNAUTHENTICATED":     "true",
 		"RETURN_INTERVIEW_ID":       "",
+		"INCODE_API_KEY_MAX_AGE":    "",
 		"INCODE_TIMEOUT":            "",
 	} {
 		if value = cmp.Or(getenv(name), value); value != "" {

@@ -250,6 +250,7 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 		"ALLOW_UNAUTHENTICATED":     "false",
 		"CUSTOMER_ID_CLAIM":         "email",
 		"RETURN_INTERVIEW_ID":       "true",
+		"INCODE_API_KEY_MAX_AGE":    "1m",
 		"INCODE_TIMEOUT":            "3s",
 	}
 	env := settings(func(name string) string { return want[name] }, "default")
