@@ -207,7 +207,7 @@ func framingFaults() []responseFault {
 		open("199", "HTTP/1.1 199 canary\r\n\r\n"+whole, success),
 		closed("Connection: close", httpResponse("200 OK", "Connection: close\r\n", good), success),
 		closed("HTTP/1.0", "HTTP/1.0 200 OK\r\n\r\n"+good, success),
-		closed("HTTP/1.0 with keep-alive",
+		open("HTTP/1.0 with keep-alive",
 			"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 15\r\n\r\n"+good, success),
 		closed("HTTP/0.9", `{"token":"eyJcanary"}`, unknown),
 		closed("HTTP/2", "\x00\x00\x12\x04\x00\x00\x00\x00\x00canary", unknown),

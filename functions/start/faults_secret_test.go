@@ -101,8 +101,12 @@ func secretResponses(elsewhere string) []secretFault {
 		open = "HTTP/1.1 200 OK\r\n" + aws + "\r\n"
 	)
 	bomb := zip(`{"VersionId":"v","SecretString":"`) + strings.Repeat(zip(strings.Repeat("0", 1<<20)), 128)
-	noVersion := writes("no version", httpResponse("200 OK", aws, `{"SecretString":"canary"}`))
-	noVersion.want = misconfigured
+	denied := func(name, message string) secretFault {
+		body := `{"__type":"AccessDeniedException","Message":"` + message + `"}`
+		fault := writes(name, httpResponse("400 Bad Request", aws, body))
+		fault.want = misconfigured
+		return fault
+	}
 	return []secretFault{
 		endless("an endless response", open+`{"VersionId":"v","SecretString":"`, "canary", 0),
 		endless("an endless slow response", open+`{"VersionId":"v","SecretString":"`, "canary", 5*time.Millisecond),
@@ -113,7 +117,16 @@ func secretResponses(elsewhere string) []secretFault {
 		writes("cut off", "HTTP/1.1 200 OK\r\n"+aws+"Content-Length: 100\r\n\r\n{\"SecretString\":\"canary"),
 		writes("no JSON", httpResponse("200 OK", aws, "canary")),
 		writes("another type", httpResponse("200 OK", aws, `{"VersionId":"v","SecretString":["canary"]}`)),
-		noVersion,
+		writes("no version", httpResponse("200 OK", aws, `{"SecretString":"canary"}`)),
+		writes("no secret", httpResponse("200 OK", aws, `{"VersionId":"v"}`)),
+		writes("an empty body", httpResponse("200 OK", aws, "")),
+		writes("an empty object", httpResponse("200 OK", aws, "{}")),
+		writes("the object of another service", httpResponse("200 OK", aws, `{"status":"canary"}`)),
+		writes("HTML with status 200", httpResponse("200 OK", "Content-Type: text/html\r\n", "<title>canary</title>")),
+		writes("a version ID of 300 kB",
+			httpResponse("200 OK", aws, `{"SecretString":"canary","VersionId":"`+strings.Repeat("v", 300_000)+`"}`)),
+		denied("denied with a message of 300 kB", strings.Repeat("x", 300_000)),
+		denied("denied with 50,000 control characters", strings.Repeat(`\u0001`, 50_000)),
 		writes("invalid HTTP", "HTTP/1.1 200 OK\r\n{\"SecretString\":\"canary\"}\r\n\r\n"),
 		writes("no status", "{\"SecretString\":\"canary\"}\r\n\r\n"),
 		writes("a redirect", httpResponse("307 Temporary Redirect", "Location: "+elsewhere+"/canary\r\n", "")),
@@ -178,6 +191,27 @@ func (f secretFault) try(t *testing.T, m *matrix) {
 				h.incode.Requests(), h.incode.Sessions(), 3*n, 2*n)
 		}
 	}})
+}
+
+// TestWarningsOfTheSDKAreLogLines has a date that the SDK warns about.
+func TestWarningsOfTheSDKAreLogLines(t *testing.T) {
+	t.Parallel() // it waits
+	h := newHarness(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Date", strings.Repeat("soon ", 5000))
+		h.secrets.ServeHTTP(w, req)
+	}))
+	t.Cleanup(server.Close)
+	h.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
+	h.start(t)
+	h.check(t, h.startSession(t, incodetest.FlowID), success)
+	h.Close()                                               // completes the output
+	if lines := h.output.requestLines(t); len(lines) != 1 { // every line is JSON
+		t.Errorf("%d requests are logged, want 1", len(lines))
+	}
+	if !strings.Contains(h.output.String(), `"level":"WARN","message":"AWS SDK: failed to parse`) {
+		t.Errorf("no warning in\n%s", h.output)
+	}
 }
 
 // TestUnsolicitedResponseOfSecretsManagerIsNotPrinted has a server that responds

@@ -281,6 +281,10 @@ func forbiddenText(text string) string {
 	return ""
 }
 
+// maxLogLine is the greatest length of a line of the log in bytes, unless it
+// reports a panic.
+const maxLogLine = 4 << 10
+
 // output keeps what the function prints, and the lines with what it must not
 // print. It is safe for concurrent use.
 type output struct {
@@ -303,6 +307,8 @@ func (o *output) Write(p []byte) (int, error) {
 		}
 		if text := string(line); forbiddenText(text) != "" || strings.Contains(text, "DATA RACE") {
 			o.forbidden = append(o.forbidden, text)
+		} else if len(line) > maxLogLine {
+			o.forbidden = append(o.forbidden, fmt.Sprintf("a line of %d bytes: %.99s", len(line), line))
 		}
 		if !o.dropLog || !bytes.HasPrefix(line, []byte("{")) {
 			o.text.Write(line)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ const shortAge = time.Second
 // true on a very slow machine either.
 func waitUntil(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); !condition(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !condition(); time.Sleep(50 * time.Millisecond) {
 		if t.Failed() || time.Now().After(deadline) {
 			t.Fatalf("waited for this until the deadline, or another failure: %s", what)
 		}
@@ -177,57 +178,61 @@ func TestOldKeyStaysInUse(t *testing.T) {
 		return func() {}
 	}
 	mute := func(h *harness) func() { return h.secrets.Hold() }
+	var wg sync.WaitGroup // rows wait more than they work
 	for name, begin := range map[string]func(*harness) (end func()){
 		"mute": mute, "denied": fail("AccessDeniedException"), "throttled": fail("ThrottlingException"), "slow": nil,
 		"empty value": put(""), "binary value": binary, "JSON without a key": put(`{"a":"canary","b":"canary"}`),
 	} {
-		t.Run(name, func(t *testing.T) {
-			h := newHarness(t)
-			var slow atomic.Bool
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if slow.Load() {
-					time.Sleep(time.Second) // longer than a call waits for a load
-				}
-				h.secrets.ServeHTTP(w, r)
-			}))
-			t.Cleanup(server.Close)
-			h.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
-			h.setenv("INCODE_API_KEY_MAX_AGE", shortAge.String())
-			h.concurrency, h.callers = 4, 4
-			h.start(t)
-			end := func() { slow.Store(false) }
-			if begin == nil {
-				slow.Store(true)
-			} else {
-				end = begin(h)
-			}
-			t.Cleanup(end)
-			waitUntil(t, "three more requests to Secrets Manager, and two failures unless it is only slow", func() bool {
-				h.startSessions(t, success)
-				failures := strings.Count(h.output.String(), "the API key was not loaded")
-				return h.secrets.Requests() > 3 && (failures >= 2 || begin == nil)
-			})
-			end()
-			h.incode.SetKey(incodetest.Key, "canary-key")
-			version := h.secrets.Put(secretID, "canary-key")
-			waitUntil(t, "a session with the new key", func() bool {
-				h.startSessions(t, success)
-				return h.startsSessionsWith(version)
-			})
-			h.Close() // completes the output
-			var loads, failures float64
-			lines := h.output.requestLines(t)
-			for _, line := range lines {
-				loads += line["KeyLoads"].(float64)
-				failures += line["KeyLoadFailures"].(float64)
-			}
-			if loads < 3 || failures > loads-2 || failures < 2 && begin != nil {
-				t.Errorf("counted %v loads, %v of them failed", loads, failures)
-			}
-			if n := len(lines); h.incode.Requests() != n || h.incode.Sessions() != n {
-				t.Errorf("%d calls, %d requests to Incode, %d sessions", n, h.incode.Requests(), h.incode.Sessions())
-			}
-		})
+		wg.Go(func() { t.Run(name, func(t *testing.T) { testOldKeyStaysInUse(t, begin) }) })
+	}
+	wg.Wait()
+}
+
+func testOldKeyStaysInUse(t *testing.T, begin func(*harness) (end func())) {
+	h := newHarness(t)
+	var slow atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if slow.Load() {
+			time.Sleep(time.Second) // longer than a call waits for a load
+		}
+		h.secrets.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	h.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", server.URL)
+	h.setenv("INCODE_API_KEY_MAX_AGE", shortAge.String())
+	h.concurrency, h.callers = 4, 4
+	h.start(t)
+	end := func() { slow.Store(false) }
+	if begin == nil {
+		slow.Store(true)
+	} else {
+		end = begin(h)
+	}
+	t.Cleanup(end)
+	waitUntil(t, "three more requests to Secrets Manager, and two failures unless it is only slow", func() bool {
+		h.startSessions(t, success)
+		failures := strings.Count(h.output.String(), "the API key was not loaded")
+		return h.secrets.Requests() > 3 && (failures >= 2 || begin == nil)
+	})
+	end()
+	h.incode.SetKey(incodetest.Key, "canary-key")
+	version := h.secrets.Put(secretID, "canary-key")
+	waitUntil(t, "a session with the new key", func() bool {
+		h.startSessions(t, success)
+		return h.startsSessionsWith(version)
+	})
+	h.Close() // completes the output
+	var loads, failures float64
+	lines := h.output.requestLines(t)
+	for _, line := range lines {
+		loads += line["KeyLoads"].(float64)
+		failures += line["KeyLoadFailures"].(float64)
+	}
+	if loads < 3 || failures > loads-2 || failures < 2 && begin != nil {
+		t.Errorf("counted %v loads, %v of them failed", loads, failures)
+	}
+	if n := len(lines); h.incode.Requests() != n || h.incode.Sessions() != n {
+		t.Errorf("%d calls, %d requests to Incode, %d sessions", n, h.incode.Requests(), h.incode.Sessions())
 	}
 }
 

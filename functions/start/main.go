@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/smithy-go/logging"
 
 	"omnistart/internal/apikey"
 	"omnistart/internal/config"
@@ -27,7 +28,7 @@ func main() {
 	log.SetOutput(io.Discard)
 	logger := lambdacontext.NewLogger()
 	if err := run(context.Background(), os.Getenv, logger); err != nil {
-		logger.Error("the function cannot start", "error", err.Error())
+		logger.Error("the function cannot start", "error", fmt.Sprintf("%.3000s", err))
 		os.Exit(1)
 	}
 }
@@ -38,7 +39,11 @@ func run(ctx context.Context, getenv func(string) string, logger *slog.Logger) e
 	if err != nil {
 		return err
 	}
-	aws, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(apikey.NewHTTPClient()))
+	logSDK := logging.LoggerFunc(func(_ logging.Classification, format string, values ...any) {
+		logger.Warn("AWS SDK: " + apikey.Excerpt(fmt.Sprintf(format, values...)))
+	})
+	aws, err := awsconfig.LoadDefaultConfig(ctx,
+		awsconfig.WithHTTPClient(apikey.NewHTTPClient()), awsconfig.WithLogger(logSDK))
 	if err != nil {
 		return fmt.Errorf("loading the AWS configuration: %w", err)
 	}

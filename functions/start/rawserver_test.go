@@ -31,7 +31,14 @@ type rawServer struct {
 	root        *tls.Certificate
 	certificate atomic.Pointer[tls.Certificate]
 
-	requests, sessions atomic.Int32 // requests only counts complete ones
+	connections, requests, sessions atomic.Int32 // requests only counts complete ones
+
+	// lastHeader is the header of the last request.
+	lastHeader atomic.Pointer[http.Header]
+
+	// cuts is how often all connections have been cut in silence: nothing responds on
+	// those that were open before.
+	cuts atomic.Int32
 
 	// Each value replaces the default action once: for the next connection before
 	// the TLS handshake, the next one after it, and the next request. The action for
@@ -88,6 +95,8 @@ func (s *rawServer) listen(t *testing.T, l net.Listener) {
 
 func (s *rawServer) serve(tcp *net.TCPConn) {
 	defer tcp.Close()
+	s.connections.Add(1)
+	cuts := s.cuts.Load()
 	select {
 	case act := <-s.onAccept:
 		act(tcp)
@@ -122,7 +131,12 @@ func (s *rawServer) serve(tcp *net.TCPConn) {
 		if _, err := io.Copy(io.Discard, req.Body); err != nil {
 			return
 		}
+		if s.cuts.Load() != cuts {
+			conn.waitForClose()
+			return
+		}
 		s.requests.Add(1)
+		s.lastHeader.Store(&req.Header)
 		select {
 		case act := <-s.onRequest:
 			if !act(conn) {
@@ -153,9 +167,11 @@ func (s *rawServer) forEachConn(do func(serverConn)) {
 	}
 }
 
-// newSession starts a session and returns the response.
-func (s *rawServer) newSession() string {
-	return httpResponse("200 OK", "", fmt.Sprintf(`{"token":"eyJ%d","interviewId":"6a1"}`, s.sessions.Add(1)))
+// newSession starts a session and returns the response; each line of header ends in
+// CRLF.
+func (s *rawServer) newSession(header ...string) string {
+	body := fmt.Sprintf(`{"token":"eyJ%d","interviewId":"6a1"}`, s.sessions.Add(1))
+	return httpResponse("200 OK", strings.Join(header, ""), body)
 }
 
 // httpResponse returns a response of HTTP/1.1; each line of header ends in CRLF.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -158,11 +159,14 @@ func (s *Store) load(ctx context.Context, done chan struct{}, began time.Time) {
 // fetch reads the version with the label AWSCURRENT, which Secrets Manager returns unless asked for another.
 func (s *Store) fetch(ctx context.Context) (Key, error) {
 	out, err := s.Secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &s.SecretID})
-	if err != nil {
-		return Key{}, fmt.Errorf("%w: %w", problemOf(err), err)
-	}
-	if out.SecretString == nil || out.VersionId == nil {
+	switch {
+	case err != nil:
+		return Key{}, fmt.Errorf("%w: %s", problemOf(err), Excerpt(err.Error()))
+	case out.SecretBinary != nil:
 		return Key{}, fmt.Errorf("%w: the secret contains binary data, not text", problem.ServiceMisconfigured)
+	// Secrets Manager's own version IDs have 32 to 64 characters. The log shows them.
+	case out.SecretString == nil || out.VersionId == nil || len(*out.VersionId) > 64:
+		return Key{}, fmt.Errorf("%w: the response contains no secret", problem.SecretUnavailable)
 	}
 	value, err := parse(*out.SecretString)
 	if err != nil {
@@ -170,6 +174,13 @@ func (s *Store) fetch(ctx context.Context) (Key, error) {
 	}
 	return NewKey(value, *out.VersionId), nil
 }
+
+// unprintable matches what Excerpt replaces. In a JSON log, such a character needs up to 6 bytes.
+var unprintable = regexp.MustCompile(`[^ -~]`)
+
+// Excerpt returns what may be logged of a text of AWS or its SDK, which may have any length: the first 600 characters,
+// with a space for each that is not printable ASCII.
+func Excerpt(s string) string { return unprintable.ReplaceAllString(fmt.Sprintf("%.600s", s), " ") }
 
 // permanent holds the error codes of GetSecretValue, its own and those common to all AWS APIs, that a retry does not
 // change. Any other error counts as temporary.

@@ -324,6 +324,53 @@ func TestSecretWithoutAKeyIsAMisconfiguration(t *testing.T) {
 const noKey = "the secret is neither a key of 1 to 1024 visible ASCII characters, " +
 	"nor a JSON object with such a key as apiKey or as its only member"
 
+func TestResponseWithoutASecretIsTemporary(t *testing.T) {
+	for _, tt := range []struct{ body, cause string }{
+		{"", "the response contains no secret"},
+		{"{}", "the response contains no secret"},
+		{`{"status":"ok"}`, "the response contains no secret"},
+		{`{"VersionId":"v1"}`, "the response contains no secret"},
+		{`{"SecretString":"` + canary + `"}`, "the response contains no secret"},
+		{`{"SecretString":"s","VersionId":"` + strings.Repeat("v", 65) + `"}`, "the response contains no secret"},
+		{"<html>" + canary, "deserialization failed"},
+		{`{"SecretString":["` + canary + `"],"VersionId":"v1"}`, "deserialization failed"},
+	} {
+		_, store := newStore(func(o *secretsmanager.Options) {
+			o.HTTPClient = smithyhttp.ClientDoFunc(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(tt.body))}, nil
+			})
+		})
+		_, err := store.Get(t.Context(), Key{})
+		if !errors.Is(err, problem.SecretUnavailable) || !strings.Contains(err.Error(), tt.cause) ||
+			strings.Contains(err.Error(), canary) {
+			t.Errorf("%s: got %v, want %s", tt.body, err, tt.cause)
+		}
+	}
+}
+
+func TestErrorQuotesLittleOfAWS(t *testing.T) {
+	for _, text := range []string{"x", "\x00", "\u2028", "é", "\xff", "\n", "\"", "\U0001F600"} {
+		excerpt := Excerpt(strings.Repeat(text, 100_000))
+		if inJSON, _ := json.Marshal(excerpt); len(excerpt) != 600 || len(inJSON) > 2*600+2 {
+			t.Errorf("%q: %d characters, %d in JSON", text, len(excerpt), len(inJSON))
+		}
+	}
+	const text = "User: arn:aws:sts::123456789012:assumed-role/x is not authorized (~)"
+	if Excerpt(text) != text || Excerpt("a\r\nb") != "a  b" {
+		t.Errorf("got %q and %q", Excerpt(text), Excerpt("a\r\nb"))
+	}
+	_, store := newStore(func(o *secretsmanager.Options) {
+		o.HTTPClient = smithyhttp.ClientDoFunc(func(*http.Request) (*http.Response, error) {
+			body := `{"__type":"AccessDeniedException","Message":"` + strings.Repeat("x", 300_000) + `"}`
+			return &http.Response{StatusCode: 400, Body: io.NopCloser(strings.NewReader(body))}, nil
+		})
+	})
+	_, err := store.Get(t.Context(), Key{})
+	if !errors.Is(err, problem.ServiceMisconfigured) || len(err.Error()) > 650 {
+		t.Errorf("an error of %d bytes: %.99s", len(err.Error()), err)
+	}
+}
+
 func TestParse(t *testing.T) {
 	for _, tt := range []struct{ name, text, key string }{ // without a key, the text is refused
 		{"key", canary, canary},

@@ -85,7 +85,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 	}
 	// Plain HTTP would show the key to the network, so it is for stand-ins on the developer's machine only.
 	base := text("INCODE_BASE_URL", "", `^(https://[a-z0-9][a-z0-9.-]*|`+
-		`http://(localhost|127\.0\.0\.1|\[::1\]|host\.docker\.internal))(:[0-9]+)?$`,
+		`http://(localhost|127\.0\.0\.1|host\.docker\.internal))(:[0-9]+)?$`,
 		"https:// and a host in lower case, without a path or a slash at the end (http:// for localhost only)")
 	c.IncodeBaseURL, _ = url.Parse(base) // cannot fail where the pattern matches
 

@@ -59,7 +59,7 @@ func (e *Endpoint) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (session incode.Session, err error) {
 	defer func() {
 		if v := recover(); v != nil { // the value itself may be anything, so it is not logged
-			err = fmt.Errorf("panic: a value of type %T\n%s", v, debug.Stack())
+			err = fmt.Errorf("panic: a value of type %T\n%.12000s", v, debug.Stack())
 		}
 	}()
 	var event httpEvent

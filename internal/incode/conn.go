@@ -7,11 +7,14 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,6 +24,9 @@ import (
 // maxIdle is how long a connection may be idle. Load balancers commonly close an idle connection after 60 seconds, some
 // without a sign.
 const maxIdle = 50 * time.Second
+
+// maxLifetime is how long a connection may exist. A new one looks up the address again, which may have changed.
+const maxLifetime = 5 * time.Minute
 
 // maxBody bounds a response's body, and maxHeader everything else: header, interim responses and the framing of
 // chunks. The bodies of Incode's published examples have about 1 KiB.
@@ -35,8 +41,10 @@ const maxHeader, maxBody = 64 << 10, 64 << 10
 type conn struct {
 	net.Conn // TLS, or the socket itself for a stand-in on the developer's machine
 	socket   *socket
-	lastUsed time.Time // without the monotonic reading, which stops while Lambda freezes the process
-	reusable bool      // whether it can serve another request
+	opened   time.Time     // without the monotonic reading, which stops while Lambda freezes the process
+	lastUsed time.Time     // likewise
+	maxIdle  time.Duration // shorter than the constant if the server asks for that
+	reusable bool          // whether it can serve another request
 }
 
 // open opens a connection, with TLS unless the scheme of base is http.
@@ -50,7 +58,8 @@ func open(ctx context.Context, base *url.URL) (*conn, error) {
 		return nil, err
 	}
 	s := &socket{Conn: tcp, tls: base.Scheme == "https"}
-	c := &conn{Conn: s, socket: s, lastUsed: time.Now().Round(0), reusable: true}
+	now := time.Now().Round(0)
+	c := &conn{Conn: s, socket: s, opened: now, lastUsed: now, maxIdle: maxIdle, reusable: true}
 	if s.tls {
 		client := tls.Client(s, &tls.Config{ServerName: base.Hostname(), MinVersion: tls.VersionTLS12})
 		if err := client.HandshakeContext(ctx); err != nil {
@@ -67,17 +76,18 @@ func open(ctx context.Context, base *url.URL) (*conn, error) {
 // has a length.
 func (c *conn) Close() error { return c.socket.Close() }
 
-// healthy reports whether an idle connection can serve a request: it was used recently, the server has not closed it,
-// and no byte has arrived. A byte that has arrived by now belongs to an unsolicited response, which could be read as
-// the response to the next request.
+// healthy reports whether an idle connection can serve a request: it is young and was used recently, the server has not
+// closed it, and no byte has arrived. A byte that has arrived by now belongs to an unsolicited response, which could be
+// read as the response to the next request.
 func (c *conn) healthy() bool {
-	idle := time.Since(c.lastUsed) // negative when the clock was set back
+	age, idle := time.Since(c.opened), time.Since(c.lastUsed) // negative when the clock was set back
 	// The read goes through TLS, which first returns what it has buffered, skips a session ticket, and reports a
 	// close_notify as io.EOF.
 	c.socket.poll = true
 	_, err := c.Read(make([]byte, 1))
 	c.socket.poll = false
-	return 0 <= idle && idle <= maxIdle && errors.Is(err, os.ErrDeadlineExceeded) && !c.socket.hasPartialRecord()
+	return 0 <= age && age <= maxLifetime && 0 <= idle && idle <= c.maxIdle &&
+		errors.Is(err, os.ErrDeadlineExceeded) && !c.socket.hasPartialRecord()
 }
 
 // roundTrip writes a request and reads the response until the deadline of ctx. The response is nil if none arrived. An
@@ -100,8 +110,15 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (*http.Response, [
 		}
 		body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1)) // Close would read the rest
 		c.lastUsed = time.Now().Round(0)
-		c.reusable = err == nil && len(body) <= maxBody && !r.Close && r.StatusCode >= 200 && in.Buffered() == 0 &&
-			c.SetDeadline(time.Time{}) == nil
+		// Some servers announce when they close an idle connection. A second less, because the next request takes time.
+		if _, timeout, ok := strings.Cut(r.Header.Get("Keep-Alive"), "timeout="); ok {
+			seconds := 0 // if there is no number
+			_, _ = fmt.Sscanf(timeout, "%d", &seconds)
+			c.maxIdle = min(maxIdle, time.Duration(seconds-1)*time.Second)
+		}
+		// A load balancer may bind a connection to a backend that has failed or is overloaded.
+		c.reusable = err == nil && len(body) <= maxBody && !r.Close && 200 <= r.StatusCode && r.StatusCode < 500 &&
+			!slices.Contains([]int{408, 421, 429}, r.StatusCode) && in.Buffered() == 0 && c.SetDeadline(time.Time{}) == nil
 		return r, body, err
 	}
 }

@@ -1,6 +1,7 @@
 package incode
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -26,7 +27,6 @@ func TestDefaultPortOfAScheme(t *testing.T) {
 	cancel() // the error contains the address, and nothing is sent
 	for baseURL, address := range map[string]string{
 		"http://127.0.0.1": "127.0.0.1:80", "https://127.0.0.1": "127.0.0.1:443", "https://127.0.0.1:8443": "127.0.0.1:8443",
-		"http://[::1]": "[::1]:80",
 	} {
 		if err := New(parseURL(t, baseURL)).Connect(ctx); err == nil || !strings.Contains(err.Error(), " "+address+":") {
 			t.Errorf("%s: %v", baseURL, err)
@@ -165,6 +165,13 @@ func TestConnectionIsReusedAfterACompleteResponse(t *testing.T) {
 		{"switching protocols", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", false},
 		{"status below 100", response(99, ""), false},
 		{"a byte after it", ok + "H", false},
+		{"499", response(499, "{}"), true},
+		{"500", response(500, "{}"), false},
+		{"503", response(503, "{}"), false},
+		{"599", response(599, "{}"), false},
+		{"408", response(408, "{}"), false},
+		{"421", response(421, "{}"), false},
+		{"429", response(429, "{}"), false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -176,6 +183,98 @@ func TestConnectionIsReusedAfterACompleteResponse(t *testing.T) {
 				t.Error("the idle connection still has the deadline of the request")
 			}
 		})
+	}
+}
+
+func TestServerMayAnnounceAShorterIdleTime(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"timeout=5":                    4 * time.Second,
+		"timeout=5, max=100":           4 * time.Second,
+		"max=100,timeout=20":           19 * time.Second,
+		"timeout=1":                    0,
+		"timeout=0":                    -time.Second,
+		"timeout=51":                   maxIdle,
+		"timeout=3600":                 maxIdle,
+		"timeout=x":                    -time.Second,
+		"timeout=-5":                   -6 * time.Second,
+		"timeout=99999999999999999999": -time.Second, // too great for an int
+		"max=100":                      maxIdle,
+		"":                             maxIdle,
+		"Timeout is what it is":        maxIdle,
+	} {
+		text := strings.Replace(response(200, `{"token":"t"}`), "\r\n", "\r\nKeep-Alive: "+header+"\r\n", 1)
+		_, _, c, err := exchange(t, text)
+		if err != nil || len(c.idle) != 1 {
+			t.Fatalf("%s: %v, %d idle connections", header, err, len(c.idle))
+		}
+		idle := <-c.idle
+		if idle.maxIdle != want {
+			t.Errorf("%s: %v, want %v", header, idle.maxIdle, want)
+		}
+		c.idle <- idle
+	}
+}
+
+// TestSilenceEndsAllOlderConnections has requests that get no response until their deadline, each on one of several
+// idle connections.
+func TestSilenceEndsAllOlderConnections(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sent  string // by the server, before it is silent
+		reuse bool
+	}{
+		"nothing":              {"", false},
+		"an interim response":  {"HTTP/1.1 100 Continue\r\n\r\n", false},
+		"half of the body":     {"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", true},
+		"a refusal's headers":  {"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\n", true},
+		"a whole error":        {response(500, "{}"), true},
+		"the end of the conn.": {"close", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newClient(t, "http://127.0.0.1:0")
+				client, server := net.Pipe()
+				defer server.Close()
+				go func() {
+					_, _ = http.ReadRequest(bufio.NewReader(server))
+					if tt.sent == "close" {
+						server.Close()
+					}
+					_, _ = io.WriteString(server, tt.sent)
+				}()
+				c.put(newConn(pipeConn{client}))
+				other := &memoryConn{}
+				other.response.Reset([]byte(response(200, `{"token":"t"}`)))
+				c.put(newConn(other))
+				time.Sleep(time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if s, err := c.Start(ctx, key, fields); err == nil {
+					t.Fatalf("got %v", s)
+				}
+				_, err := c.Start(withDeadline(t), key, fields)
+				if (err == nil) != tt.reuse || other.closed == tt.reuse {
+					t.Errorf("the other connection is closed: %t, %v", other.closed, err)
+				}
+			})
+		})
+	}
+}
+
+// TestSilenceDoesNotEndANewerConnection opens one in the nanosecond of the silence, and one after it.
+func TestSilenceDoesNotEndANewerConnection(t *testing.T) {
+	for after, healthy := range map[time.Duration]bool{0: false, 1: true} {
+		m := &memoryConn{}
+		c := connected(t, m)
+		idle := <-c.idle
+		c.silence.Store(idle.opened.Add(-after).UnixNano())
+		c.idle <- idle
+		got, err := c.get(t.Context())
+		if (got == idle) != healthy || (err == nil) != healthy || m.closed == healthy {
+			t.Errorf("opened %v later: used %t, %v", after, got == idle, err)
+		}
+		if err == nil {
+			got.Close()
+		}
 	}
 }
 
@@ -209,8 +308,8 @@ func TestOneConnectionServesAllRequests(t *testing.T) {
 			t.Fatalf("%d idle connections", len(c.idle))
 		}
 		idle := <-c.idle
-		if strings.Contains(idle.lastUsed.String(), " m=") {
-			t.Fatal("lastUsed has a monotonic reading")
+		if strings.Contains(idle.lastUsed.String()+idle.opened.String(), " m=") {
+			t.Fatal("a time has a monotonic reading")
 		}
 		idle.lastUsed = idle.lastUsed.Add(-maxIdle * 3 / 5) // which the next request sets again
 		c.idle <- idle
@@ -239,15 +338,27 @@ func openIdle(t *testing.T) (*Client, *conn, *net.TCPConn) {
 	return c, idle, server.(*net.TCPConn)
 }
 
-func TestConnectionIsReusedWithin50Seconds(t *testing.T) {
+func TestConnectionIsReusedWithin50SecondsAnd5Minutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the clock stands still
-		for idle, healthy := range map[time.Duration]bool{
-			0: true, 50 * time.Second: true, 50*time.Second + 1: false, -1: false, // when the clock was set back
+		for _, tt := range []struct {
+			age, idle, maxIdle time.Duration
+			healthy            bool
+		}{
+			{0, 0, maxIdle, true},
+			{50 * time.Second, 50 * time.Second, maxIdle, true},
+			{51 * time.Second, 50*time.Second + 1, maxIdle, false},
+			{0, -1, maxIdle, false}, // the clock was set back
+			{-1, 0, maxIdle, false},
+			{5 * time.Minute, 0, maxIdle, true},
+			{5*time.Minute + 1, 0, maxIdle, false},
+			{5 * time.Second, 4 * time.Second, 4 * time.Second, true},
+			{5 * time.Second, 4*time.Second + 1, 4 * time.Second, false},
+			{0, 0, -time.Second, false},
 		} {
-			s := &socket{Conn: &memoryConn{}}
-			c := &conn{Conn: s, socket: s, lastUsed: time.Now().Add(-idle)}
-			if c.healthy() != healthy {
-				t.Errorf("idle for %v: healthy is %t", idle, !healthy)
+			c := newConn(&memoryConn{})
+			c.opened, c.lastUsed, c.maxIdle = c.opened.Add(-tt.age), c.lastUsed.Add(-tt.idle), tt.maxIdle
+			if c.healthy() != tt.healthy {
+				t.Errorf("%v: healthy is %t", tt, !tt.healthy)
 			}
 		}
 	})
@@ -268,9 +379,6 @@ func TestUnhealthyConnectionIsReplaced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, idle, server := openIdle(t)
-			if strings.Contains(idle.lastUsed.String(), " m=") {
-				t.Error("lastUsed has a monotonic reading")
-			}
 			tt.happens(idle, server)
 			var got *conn
 			await(t, func() bool {
@@ -300,8 +408,7 @@ func TestEveryUnhealthyConnectionIsClosed(t *testing.T) {
 		m := &memoryConn{requests: 1}
 		m.response.Reset([]byte("unsolicited"))
 		connections = append(connections, m)
-		s := &socket{Conn: m}
-		c.put(&conn{Conn: s, socket: s, lastUsed: time.Now(), reusable: true})
+		c.put(newConn(m))
 	}
 	if _, err := c.Start(withDeadline(t), key, fields); !errors.Is(err, problem.IncodeUnavailable) {
 		t.Errorf("got %v", err)
@@ -377,7 +484,8 @@ func handshake(t *testing.T) (*conn, net.Conn) {
 	tickets := tls.NewLRUClientSessionCache(1)
 	s := &socket{Conn: tcp, tls: true}
 	client := tls.Client(s, &tls.Config{ServerName: "127.0.0.1", ClientSessionCache: tickets})
-	c := &conn{Conn: client, socket: s, lastUsed: time.Now(), reusable: true}
+	c := newConn(nil)
+	c.Conn, c.socket = client, s
 	t.Cleanup(func() { c.Close() })
 	done := make(chan error)
 	go func() {

@@ -135,9 +135,14 @@ func (s memorySocket) Read(func(uintptr) bool) error {
 // connected returns a client with one idle connection. A second one cannot be opened.
 func connected(t testing.TB, idle net.Conn) *Client {
 	c := newClient(t, "http://127.0.0.1:0")
-	s := &socket{Conn: idle}
-	c.put(&conn{Conn: s, socket: s, lastUsed: time.Now(), reusable: true})
+	c.put(newConn(idle))
 	return c
+}
+
+// newConn returns a reusable connection without TLS.
+func newConn(tcp net.Conn) *conn {
+	s, now := &socket{Conn: tcp}, time.Now()
+	return &conn{Conn: s, socket: s, opened: now, lastUsed: now, maxIdle: maxIdle, reusable: true}
 }
 
 // exchange starts a session over a memoryConn with this response.

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"omnistart/internal/apikey"
@@ -45,6 +46,9 @@ func (s Session) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "[session %s]", s.
 type Client struct {
 	base *url.URL
 	idle chan *conn
+	// silence is when a request last got no response in time, in nanoseconds since 1970. The connections of that time
+	// may have been cut without a sign, so none of them is used again.
+	silence atomic.Int64
 }
 
 // New returns a client for a base URL, which is a scheme and a host.
@@ -86,16 +90,20 @@ func (c *Client) Start(ctx context.Context, key apikey.Key, fields map[string]an
 		return Session{}, fmt.Errorf("%w: too little time is left for a response", problem.IncodeUnavailable)
 	}
 	// Neither the host nor the key contains a line break: packages config and apikey have checked them.
-	return result(conn.roundTrip(ctx, fmt.Appendf(nil, "POST /omni/start HTTP/1.1\r\nHost: %s\r\n"+
-		"Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"+
-		"api-version: 1.0\r\nx-api-key: %s\r\n\r\n%s", c.base.Host, len(body), key.Reveal(), body)))
+	r, content, err := conn.roundTrip(ctx, fmt.Appendf(nil, "POST /omni/start HTTP/1.1\r\nHost: %s\r\n"+
+		"Accept: application/json\r\nAccept-Encoding: identity\r\nContent-Type: application/json\r\n"+
+		"Content-Length: %d\r\napi-version: 1.0\r\nx-api-key: %s\r\n\r\n%s", c.base.Host, len(body), key.Reveal(), body))
+	if r == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.silence.Store(time.Now().UnixNano())
+	}
+	return result(r, content, err)
 }
 
 // get returns a healthy idle connection, or opens one. The caller owns it until put.
 func (c *Client) get(ctx context.Context) (*conn, error) {
 	select {
 	case conn := <-c.idle:
-		if conn.healthy() {
+		if conn.opened.UnixNano() > c.silence.Load() && conn.healthy() {
 			return conn, nil
 		}
 		conn.Close()

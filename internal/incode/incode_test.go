@@ -43,8 +43,8 @@ func TestRequestIsTheDocumentedOne(t *testing.T) {
 		t.Errorf("Incode received %v", last.Fields)
 	}
 	headers := map[string]string{
-		"Accept": "application/json", "Content-Type": "application/json", "Api-Version": "1.0", "X-Api-Key": incodetest.Key,
-		"Content-Length": last.Header.Get("Content-Length"),
+		"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json",
+		"Api-Version": "1.0", "X-Api-Key": incodetest.Key, "Content-Length": last.Header.Get("Content-Length"),
 	}
 	for name := range last.Header {
 		if want, ok := headers[name]; !ok || last.Header.Get(name) != want {

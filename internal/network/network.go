@@ -8,22 +8,81 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// ConnectTimeout bounds the opening of one connection, from the DNS lookup to the end of the TLS handshake where the
-// caller adds one.
-const ConnectTimeout = 3 * time.Second
+const (
+	// ConnectTimeout bounds the opening of one connection, from the DNS lookup to the end of the TLS handshake where the
+	// caller adds one.
+	ConnectTimeout = 3 * time.Second
 
-// Dial opens a TCP connection within [ConnectTimeout]. It is safe for concurrent use.
+	// attemptDelay is the time between the attempts to connect to two addresses of a name. RFC 8305 recommends it.
+	attemptDelay = 250 * time.Millisecond
+
+	// firstExchange bounds the first exchange with a name server.
+	firstExchange = 700 * time.Millisecond
+)
+
+// Dial opens a TCP connection to a host and port within [ConnectTimeout]. It is safe for concurrent use.
 //
-// Each call has a resolver of its own. One net.Resolver for all calls would share the lookups of a name: when a DNS
-// packet is lost, every request that asks for the same name waits for that one lookup, 5 seconds and longer, even
-// requests that arrive after the network has recovered.
+// It tries all IPv4 addresses of the host, each a little later than the one before, and returns the first connection.
+// net.Dialer was rejected: it gives up an address before it tries the next one, which takes 2 seconds or more. IPv6
+// addresses are not looked up, because outside of a VPC, Lambda reaches the internet over IPv4 only:
+// https://aws.amazon.com/blogs/compute/aws-lambda-networking-over-ipv6
 func Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	resolver := &net.Resolver{PreferGo: net.DefaultResolver.PreferGo, Dial: net.DefaultResolver.Dial}
-	dialer := net.Dialer{Timeout: ConnectTimeout, Resolver: resolver}
-	return dialer.DialContext(ctx, network, address)
+	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	defer cancel() // also ends the other attempts
+	host, port, _ := net.SplitHostPort(address)
+	ips, err := resolver().LookupNetIP(ctx, "ip4", host)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	delay := min(attemptDelay, time.Until(deadline)/time.Duration(len(ips)+1)) // so that every address has its turn
+	conns, errs := make(chan net.Conn, 1), make(chan error, len(ips))
+	var connected atomic.Bool
+	for i, ip := range ips {
+		time.AfterFunc(time.Duration(i)*delay, func() {
+			conn, err := new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(ip.String(), port))
+			switch {
+			case err != nil:
+				errs <- err
+			case connected.Swap(true): // another attempt was faster
+				conn.Close()
+			default:
+				conns <- conn
+			}
+		})
+	}
+	for range ips {
+		select {
+		case conn := <-conns:
+			return conn, nil
+		case err = <-errs:
+		}
+	}
+	return nil, err
+}
+
+// resolver returns a resolver for one lookup. net.DefaultResolver was rejected for two reasons. It waits 5 seconds for
+// each answer, so one lost packet or one silent name server would take all the time. Here the first exchange ends
+// early, and the next one has the rest of the time, so that a slow name server can still answer. And net.DefaultResolver
+// shares one lookup of a name between all requests, even with those that arrive after the network has recovered.
+func resolver() *net.Resolver {
+	dial := net.DefaultResolver.Dial // nil, except in tests
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	var first sync.Once
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, server string) (net.Conn, error) {
+		conn, err := dial(ctx, network, server)
+		if err == nil { // Close has no effect after the end of the exchange
+			first.Do(func() { time.AfterFunc(firstExchange, func() { conn.Close() }) })
+		}
+		return conn, err
+	}}
 }
 
 // Redact returns err if it can only describe the connection, and a fixed text otherwise. net/http and crypto/x509

@@ -27,6 +27,9 @@ func TestFiguresAreComparedWithTheirLimits(t *testing.T) {
 		{inL, product, firstToken}:       {250, 248, 249},
 		{inL128, product, firstToken}:    {300, 301, 302},
 		{noNetwork, product, peakMemory}: {15, 21, 16},
+
+		{deadAddress, product, firstToken}: {1350, 1330}, {deadAddress, product, warmMedian}: {40.5, 46},
+		{lostQuery, product, firstToken}: {1041, 1042}, {lostQuery, product, warmMedian}: {46, 47},
 	}
 	var exceeded []string
 	for _, f := range s.figures(9e6, 0, 1) {
@@ -34,11 +37,15 @@ func TestFiguresAreComparedWithTheirLimits(t *testing.T) {
 			exceeded = append(exceeded, f.name)
 		}
 	}
-	want := []string{"peak memory, MB", "frozen processes' duplicate requests", "first token, L, 128 MB × a whole CPU"}
+	want := []string{"peak memory, MB", "frozen processes' duplicate requests",
+		"first token, a lost DNS packet, ms over the floor", "warm request, a lost DNS packet, ms over a round trip",
+		"first token, L, 128 MB × a whole CPU"}
 	if !slices.Equal(exceeded, want) {
 		t.Errorf("exceeded are %q, want %q", exceeded, want)
 	}
-	delete(s, sample{inL128, product, firstToken}) // without root
+	for _, name := range []string{inL128, deadAddress, lostQuery} { // without root
+		delete(s, sample{name, product, firstToken})
+	}
 	if all := s.figures(9e6, 0, 1); len(all) != 5 {
 		t.Errorf("got %v", all)
 	}

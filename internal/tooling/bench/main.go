@@ -110,12 +110,17 @@ func (b *bench) measure(ctx context.Context) (samples, error) {
 				if err != nil {
 					return nil, fmt.Errorf("%s, scenario %s: %w", v.name, env.name, err)
 				}
-				for measurement, value := range values {
-					if key := (sample{env.name, v.name, measurement}); round > 0 {
-						s[key] = append(s[key], value)
-					}
+				if round > 0 {
+					s.add(env.name, v.name, values)
 				}
 			}
+		}
+	}
+	result := make(chan error)
+	for i := range halfBroken {
+		go func() { result <- b.measureHalfBroken(ctx, i, s) }()
+		if err := <-result; err != nil {
+			return nil, err
 		}
 	}
 	return s, nil

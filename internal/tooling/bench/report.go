@@ -16,6 +16,13 @@ type samples map[sample][]float64
 
 type sample struct{ scenario, variant, measurement string }
 
+func (s samples) add(scenario, variant string, values map[string]float64) {
+	for measurement, value := range values {
+		key := sample{scenario, variant, measurement}
+		s[key] = append(s[key], value)
+	}
+}
+
 // row compares the variants.
 type row struct {
 	name   string
@@ -37,6 +44,8 @@ func (s samples) rows() []row {
 		{"its 99th percentile, ms", noNetwork, warmP99},
 		{"warm request, CPU ms", noNetwork, warmCPU},
 		{"peak memory, MB", noNetwork, peakMemory},
+		{"first token, L with a dead address, ms", deadAddress, firstToken},
+		{"first token, L with a lost DNS packet, ms", lostQuery, firstToken},
 	} {
 		values := map[string]summary{}
 		for _, name := range variantNames {
@@ -67,6 +76,14 @@ func (s samples) figures(binarySize int64, failed, duplicates int) []figure {
 		{"binary, arm64, MB", float64(binarySize) / 1e6, 10.5},
 		{"frozen processes that failed a request", float64(failed), 0},
 		{"frozen processes' duplicate requests", float64(duplicates), 0},
+	}
+	for _, f := range halfBroken {
+		if first := s[sample{f.name, product, firstToken}]; len(first) > 0 {
+			warm := slices.Min(s[sample{f.name, product, warmMedian}])
+			figures = append(figures,
+				figure{"first token, " + f.name + ", ms over the floor", slices.Min(first) - ms(distanceL.floor()), f.limit},
+				figure{"warm request, " + f.name + ", ms over a round trip", warm - ms(distanceL.incodeRTT), 5})
+		}
 	}
 	if len(inL128) > 0 {
 		figures = append(figures, figure{"first token, L, 128 MB × a whole CPU", slices.Min(inL128) / slices.Min(inL), 1.06})
