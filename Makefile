@@ -5,20 +5,35 @@ SHELL := /bin/sh
 # with Incode. The commit is not stamped in: you fill in samconfig.toml, and then the same code would build another binary.
 BUILD = go build -tags lambda.norpc,nethttpomithttp2 -trimpath -buildvcs=false -ldflags '-s -w'
 
+ifeq ($(OS),Windows_NT)
+$(error On Windows, run make in WSL: https://learn.microsoft.com/windows/wsl/install)
+endif
+
+# go list fails when Go is too old for go.mod and cannot download a newer Go.
+need-go = @command -v go >/dev/null || { echo 'Go is missing: install Go 1.26 or later from https://go.dev/dl/' >&2; exit 1; }; \
+	go list -m >/dev/null || { echo 'Go is too old: install Go 1.26 or later from https://go.dev/dl/' >&2; exit 1; }; \
+	go mod download || { echo 'Go cannot download its modules: connect to the internet, or set GOPROXY to your proxy' >&2; exit 1; }
+need-cc = @cc=$$(go env CC); command -v "$${cc%% *}" >/dev/null || { \
+	echo 'A C compiler is missing, which the race detector needs: apt-get install gcc libc6-dev, or xcode-select --install' >&2; exit 1; }
+
+# run checks the settings, and then compiles the function: at the start and after each change.
 .PHONY: run
-run: ## run the function on localhost:3000 (PORT) with stand-ins for AWS and Incode; CORS sets the origins of your pages
-	@echo 'Compiling the function (the first time, Go also downloads its modules) ...'
-	@CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
-	@echo 'Compiling the local Lambda, API Gateway, Secrets Manager and Incode ...'
+run: ## run the function on localhost:3000 (PORT) with a page to try it; CORS: origins of pages, HOSTS: names of this machine
+	@echo 'Compiling (the first time, Go also downloads its modules) ...'
+	$(need-go)
 	@go build -o .build/run ./internal/tooling/run
 	@.build/run . .build/bootstrap env CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
 
 .PHONY: test
-test: ## run all tests, also those of the compiled function, with the short fault matrix
+test: ## run all tests, also those of the compiled function, with a sample of the fault matrix
+	$(need-go)
+	$(need-cc)
 	go test -race -timeout 30m ./...
 
 .PHONY: test-all
-test-all: ## run all tests with the long fault matrix
+test-all: ## run all tests with all rows of the fault matrix
+	$(need-go)
+	$(need-cc)
 	go test -race -timeout 30m ./internal/...
 	go test -race -timeout 30m ./functions/start -args -all
 
@@ -46,12 +61,20 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 contract: ## check the OpenAPI document against the code, the template and the running function (needs Python 3 and npm)
 	@internal/tooling/contract/check.sh
 
+.PHONY: test-page
+test-page: ## use the page of make run in headless Chromium (needs npm and Chromium)
+	@internal/tooling/run/browser/check.sh
+
+.PHONY: screenshot
+screenshot: ## run make test-page, and write the screenshot for the README
+	@internal/tooling/run/browser/check.sh functions/start/docs/workbench.png
+
 # With the default timeout of 3 times the duration of the tests, a busy machine reports slow tests as hanging ones.
 GREMLINS = github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --timeout-coefficient 10 --output-statuses lt
 
 # It works in a copy without .build, because gremlins copies all files of the module for each package.
 .PHONY: mutate
-mutate: ## report how many small changes of the code the unit tests notice, by package
+mutate: ## report how many small defects in the code the unit tests detect, by package
 	@rm -rf .build/mutate && mkdir -p .build/mutate
 	@git ls-files -co --exclude-standard | tar -cf - -T - | tar -xf - -C .build/mutate
 	@cd .build/mutate && for package in $$(ls internal | grep -v '^tooling$$'); do \
@@ -63,7 +86,7 @@ mutate: ## report how many small changes of the code the unit tests notice, by p
 BENCH = .build/bench
 
 .PHONY: bench
-bench: ## measure the function beside other implementations (Linux; as root for CPU limits, with npm for Node.js)
+bench: ## compare the speed of the function with other implementations (Linux; as root for CPU limits, with npm for Node.js)
 	@mkdir -p $(BENCH)
 	@CGO_ENABLED=0 $(BUILD) -o $(BENCH)/start ./functions/start
 	@CGO_ENABLED=0 go build -tags lambda.norpc -ldflags '-s -w' -o $(BENCH)/ \
@@ -124,7 +147,7 @@ AWS_CLI_2 = https://docs.aws.amazon.com/cli/latest/userguide/getting-started-ins
 need-sam = @command -v sam >/dev/null || { echo 'sam is missing: pipx install aws-sam-cli' >&2; exit 1; }
 need-aws = @command -v aws >/dev/null || { echo 'aws is missing: pipx install awscli, or $(AWS_CLI_2)' >&2; exit 1; }
 need-docker = @command -v docker >/dev/null || { echo 'docker is missing: install Docker Engine or Docker Desktop' >&2; exit 1; }; \
-	docker info >/dev/null 2>&1 || { echo 'docker answers nothing: start Docker Engine or Docker Desktop' >&2; exit 1; }
+	docker info >/dev/null 2>&1 || { echo 'docker does not respond: start Docker Engine or Docker Desktop' >&2; exit 1; }
 
 .PHONY: build
 build: ## build the function with SAM (ARCH=arm64 or x86_64)
@@ -197,7 +220,7 @@ set-key: ## store Incode's API key, read from standard input, in the secret of E
 		'2. Check that all sessions start with this version. The command is in functions/start/docs/OPERATIONS.md.' \
 		'3. Wait until the sessions that were started with the old key have ended. Then revoke the old key.'
 
-# What is secret goes to curl through a pipe: the command line of a process is for all to see.
+# Secrets go to curl through a pipe, because every user of the machine can read the command line of a process.
 .PHONY: call
 call: ## start a session at ENV (FLOW=<configuration ID>; TOKEN=<access token>, or HEADER='Cookie: session=...')
 	$(need-aws)

@@ -33,9 +33,9 @@ var (
 
 // TestAtMostOnce makes calls with random faults and then compares the responses
 // with the sessions that Incode has started: a 200 has exactly one session, a
-// session without a 200 has a response that says so, and no call has two. It does
-// so with one call at a time, when it also freezes the process, and with
-// concurrent calls. At the end, the process must not have grown.
+// session without a 200 has a response that says so, and no call has two. It runs
+// once with one call at a time, and then also freezes the process, and once with
+// concurrent calls. At the end, the memory of the process must not have grown.
 func TestAtMostOnce(t *testing.T) {
 	t.Parallel() // it waits
 	if *seed == 0 {

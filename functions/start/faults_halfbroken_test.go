@@ -45,8 +45,8 @@ func halfBrokenFaults(t *testing.T, m *matrix) {
 	wg.Wait()
 }
 
-// crowd returns the harness for a row. With all rows, as many calls as the process
-// takes come at the same time.
+// crowd returns the harness for a row. When all rows run, it makes as many
+// concurrent calls as the process takes.
 func (m *matrix) crowd(t *testing.T) *harness {
 	h := m.harness(t)
 	if *all {
@@ -168,8 +168,8 @@ func loseFirst(answer func(dnsmessage.Message) []byte) func(dnsmessage.Message) 
 	}
 }
 
-// badBackend is a connection to each caller whose backend always responds with the
-// same error and stays open. The callers after them must not meet it.
+// badBackend gives each caller a connection to a backend that always responds with
+// the same error and keeps the connection open. No later call may use it.
 func badBackend(m *matrix, status string, want outcome) row {
 	return row{"a connection whose backend always responds " + status, func(t *testing.T) {
 		h := m.crowd(t)
@@ -196,8 +196,8 @@ func badBackend(m *matrix, status string, want outcome) row {
 	}}
 }
 
-// silentCut cuts 32 idle connections. One caller waits for a response, and no other
-// meets the same fault.
+// silentCut cuts 32 idle connections without a FIN or RST. One caller waits for a
+// response in vain. No later caller may meet the same fault.
 func silentCut(t *testing.T, m *matrix) {
 	const connections = 32
 	h := m.harness(t)
@@ -262,9 +262,9 @@ func compression(t *testing.T, m *matrix) {
 	h.startSessions(t, success)
 }
 
-// firewallWithoutSecret refuses requests with what could be a refused key. The
-// function loads the key again, which fails. Its own failure would have the caller
-// try again what the firewall will not let through.
+// firewallWithoutSecret refuses requests with a 403, which could mean a refused key.
+// The function loads the key again, which fails. The response must still be that of
+// the firewall: secret-unavailable would make the caller try again in vain.
 func firewallWithoutSecret(t *testing.T, m *matrix) {
 	h := m.crowd(t)
 	s := startRawServer(t, h)

@@ -28,8 +28,8 @@ type secretFault struct {
 	want    outcome
 }
 
-// secretFaults meet calls when the key has not been loaded, and when Incode has
-// refused the key. Then Incode's refusal is the response.
+// secretFaults happen when the key has not been loaded, and when Incode has refused
+// the key. In the second case, the response is Incode's refusal.
 func secretFaults(t *testing.T, m *matrix) {
 	var followed atomic.Int32
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))

@@ -20,8 +20,8 @@ import (
 // It is the shortest one that the function accepts.
 const shortAge = time.Second
 
-// waitUntil polls for what nothing signals, and fails the test if it does not come
-// true on a very slow machine either.
+// waitUntil polls for a condition that nothing signals. It fails the test after a
+// time that is long enough for a very slow machine.
 func waitUntil(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); !condition(); time.Sleep(50 * time.Millisecond) {

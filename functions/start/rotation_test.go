@@ -25,8 +25,8 @@ type load struct {
 	tokens  map[string]bool
 }
 
-// startLoad starts n callers, each of which calls one of the processes. Every
-// response but a session fails the test.
+// startLoad starts n callers, each of which calls one of the processes. Any
+// response without a session fails the test.
 func startLoad(t *testing.T, n int, processes ...*harness) *load {
 	t.Helper()
 	l := &load{done: make([]int, n), tokens: map[string]bool{}}
@@ -133,9 +133,8 @@ func TestRotationUnderLoadFailsNoRequest(t *testing.T) {
 	t.Logf("%d calls, %d of them refused and sent once more", sessions, requests-sessions)
 }
 
-// TestRevokedKeyWithoutNewKey revokes the key under load. That a key which is
-// stored later is found after the cool-down of 10 s, the tests of package apikey
-// show.
+// TestRevokedKeyWithoutNewKey revokes the key under load. The tests of package
+// apikey show that a key which is stored later is found after the cool-down of 10 s.
 func TestRevokedKeyWithoutNewKey(t *testing.T) {
 	const calls = 10 // of each caller
 	h := newHarness(t)

@@ -145,9 +145,9 @@ func TestKeyOlderThanTwiceTheMaximumAgeIsWaitedFor(t *testing.T) {
 	})
 }
 
-// TestSecretsManagerIsMuteWhileTheKeyIsOld also shows that the calls wait once for each load, and only as long as its
-// first 300 ms last.
-func TestSecretsManagerIsMuteWhileTheKeyIsOld(t *testing.T) {
+// TestSecretsManagerDoesNotRespondWhileTheKeyIsOld also shows that the calls wait once for each load, and only during
+// its first 300 ms.
+func TestSecretsManagerDoesNotRespondWhileTheKeyIsOld(t *testing.T) {
 	for _, tt := range []struct{ maxAge, pause time.Duration }{
 		{5 * time.Minute, coolDown}, {time.Second, loadTimeout}, // a load begins at the earliest when the last one has ended
 	} {

@@ -26,8 +26,8 @@ const (
 	// Secrets Manager that does not answer.
 	loadTimeout = 3 * time.Second
 
-	// coolDown is the minimum time between two loads that find the refused key again, and between two failed attempts to
-	// replace an old key. Without it, each request would call Secrets Manager.
+	// coolDown is the minimum time between two loads that find the refused key again, and between two loads that fail
+	// while the key is old. Without it, each request would call Secrets Manager.
 	coolDown = 10 * time.Second
 
 	// staleWait is how long a request waits for a load when the key is older than twice the maximum age.
@@ -60,7 +60,7 @@ type Store struct {
 	// The exported fields must be set before the first call of Get, and not change afterwards.
 	Secrets  *secretsmanager.Client
 	SecretID string        // a name or an ARN
-	MaxAge   time.Duration // of the key, after which a call of Get has it loaded again
+	MaxAge   time.Duration // of the key; when it is older, a call of Get has it loaded again
 	Log      *slog.Logger
 
 	// Loads and Failures count the loads that have ended, and those of them that failed. The caller may reset them.
@@ -69,7 +69,7 @@ type Store struct {
 	mu        sync.Mutex // guards the fields below
 	key       Key
 	read      time.Time     // when the load of the key began
-	confirmed time.Time     // when the last load began that found the refused key again
+	confirmed time.Time     // when the last load that found the refused key again began
 	began     time.Time     // when the last load began
 	refused   Key           // the refused key that the last load was for, if any
 	loading   chan struct{} // closed at the end of the last load; nil after that
@@ -83,9 +83,9 @@ type Store struct {
 // it finds a key that was stored before the refused one was revoked. When it finds the refused key again, the next such
 // load begins 10 seconds later at the earliest.
 //
-// A key older than MaxAge is loaded again in the background. A key older than twice MaxAge, as in a process that was
-// frozen, has Get wait for that load, but only during its first 300 ms. Concurrent calls share one load. When a load
-// fails, Get returns the key in memory.
+// A key older than MaxAge is loaded again in the background. When the key is older than twice MaxAge, as after the
+// process was frozen, Get waits for that load, but only during its first 300 ms. Concurrent calls share one load. When
+// a load fails, Get returns the key in memory.
 //
 // The result equals refused when the secret has no newer key. Get returns an error only when there has never been a
 // key: [problem.SecretUnavailable] or [problem.ServiceMisconfigured].
@@ -178,12 +178,12 @@ func (s *Store) fetch(ctx context.Context) (Key, error) {
 // unprintable matches what Excerpt replaces. In a JSON log, such a character needs up to 6 bytes.
 var unprintable = regexp.MustCompile(`[^ -~]`)
 
-// Excerpt returns what may be logged of a text of AWS or its SDK, which may have any length: the first 600 characters,
-// with a space for each that is not printable ASCII.
+// Excerpt returns what may be logged of a text from AWS or its SDK, which may have any length: the first 600
+// characters, with a space in place of each that is not printable ASCII.
 func Excerpt(s string) string { return unprintable.ReplaceAllString(fmt.Sprintf("%.600s", s), " ") }
 
-// permanent holds the error codes of GetSecretValue, its own and those common to all AWS APIs, that a retry does not
-// change. Any other error counts as temporary.
+// permanent holds the error codes that a retry does not change: those of GetSecretValue itself, and those common to
+// all AWS APIs. Any other error counts as temporary.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
 var permanent = []string{
 	"ResourceNotFoundException", // the secret does not exist, or has no value
@@ -202,8 +202,8 @@ func problemOf(err error) *problem.Problem {
 }
 
 // parse returns the key in the text of the secret: the text itself, or a string in a JSON object, as the key/value form
-// of the AWS console writes it. In an object of several members, the key is apiKey; a single member may have any name.
-// The errors of parse quote nothing of the text.
+// of the AWS console writes it. In an object of several members, the key is the member apiKey. A single member may have
+// any name. The error does not quote the text.
 func parse(text string) (string, error) {
 	key := strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) // some editors write a byte order mark
 	// No key of Incode starts like JSON, so a quoted string or an array is a mistake.

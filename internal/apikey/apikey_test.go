@@ -59,7 +59,7 @@ func newStore(changes ...func(*secretsmanager.Options)) (*secretsmanagertest.Ser
 	}
 }
 
-// get returns the key. It fails the test without one, and if the store has made another number of requests in all.
+// get returns the key. It fails the test if there is none, or if the total number of requests is another one.
 func get(t *testing.T, server *secretsmanagertest.Server, store *Store, refused Key, requests int) Key {
 	t.Helper()
 	key, err := store.Get(t.Context(), refused)
@@ -425,7 +425,7 @@ func TestKeyIsNeverShown(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that every key is fit for a header and stands in the secret, and that no error quotes the secret.
+// FuzzParse checks that every key can be sent in a header and is part of the secret, and that no error quotes it.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		canary, " a\n", "\ufeffa", `{"key":"x"}`, `{"a":"x","b":"y"}`,

@@ -151,7 +151,7 @@ func TestErrorReportsEveryVariableAndQuotesNoValue(t *testing.T) {
 	}
 }
 
-// FuzzFromEnv holds what the function relies on when the settings are valid.
+// FuzzFromEnv checks what the function relies on when the settings are valid.
 func FuzzFromEnv(f *testing.F) {
 	f.Add("incode/api-key", "https://demo-api.incodesmile.com", flow+",", "a.example:8443", "plan",
 		"sub", "true", "28s", "24h")

@@ -13,7 +13,7 @@ import (
 )
 
 // lenience is what the contract says about JSON that other readers refuse or read in another way.
-const lenience = "Of equal names the last one counts. Broken UTF-8 and lone surrogates count as U+FFFD, " +
+const lenience = "If a name occurs twice, the last one counts. Broken UTF-8 and lone surrogates are read as U+FFFD, " +
 	"which no field accepts."
 
 // catalogue holds what the catalogue of problems says beside the values of the problem itself.
@@ -24,42 +24,43 @@ var catalogue = map[*problem.Problem]struct{ happened, remedy string }{
 		"Ask the operator to add it to `AllowedConfigurationIds`."},
 	problem.CallerNotAllowed: {"The caller signed with credentials of a Cognito identity pool, which belong to a person.",
 		"Call from a back end, with credentials of its own role. For an app, the operator sets up a JWT or an authorizer."},
-	problem.CustomerMismatch: {"The body names another customer than the access token or the session of the caller.",
-		"Leave `externalCustomerId` out."},
+	problem.CustomerMismatch: {"`externalCustomerId` differs from the customer in the access token, or in the " +
+		"context of the authorizer.", "Leave `externalCustomerId` out."},
 	problem.CustomerUnusable: {"The access token, or the context of the authorizer, has no usable customer in " +
 		"`CustomerIdClaim`: a string that follows the rule of `externalCustomerId`, or an integer.",
-		"The operator corrects `CustomerIdClaim`, or what the identity provider or the authorizer puts there; `error` in " +
+		"The operator corrects `CustomerIdClaim`, or what the identity provider or the authorizer puts there. `error` in " +
 			"the log says what is wrong."},
-	problem.NotFound: {"Another path or method than `POST /omni/start`. On AWS, API Gateway responds instead.",
-		"Send a POST request to `/omni/start`. Incode's sample servers have `/start`."},
+	problem.NotFound: {"The request has another path or method than `POST /omni/start`. On AWS, API Gateway " +
+		"responds instead.", "Send a POST request to `/omni/start`. Incode's sample servers have `/start`."},
 	problem.BodyTooLarge: {fmt.Sprintf("The body has more than %d KiB.", maxBody>>10), "Send less in `customFields`."},
-	problem.UnsupportedMediaType: {"`Content-Type` is not `application/json` in UTF-8, or there is a `Content-Encoding`.",
-		"Set `Content-Type`, and do not compress the body."},
+	problem.UnsupportedMediaType: {"`Content-Type` is not `application/json` in UTF-8, or the request has a " +
+		"`Content-Encoding`.", "Set `Content-Type`, and do not compress the body."},
 	problem.ValidationFailed: {"One or more fields break the contract. `errors` has a JSON Pointer and the rule for each.",
-		"Correct them all."},
+		"Correct all of them."},
 	problem.Internal: {"A defect of this service.", "Report the `requestId` to the operator."},
-	problem.ServiceMisconfigured: {"The secret with the API key is missing, may not be read, or contains no key.",
-		"The operator runs `make set-key` or corrects the permissions; the log says which."},
+	problem.ServiceMisconfigured: {"The secret with the API key is missing or contains no key, or the function may not " +
+		"read it.", "The operator runs `make set-key` or corrects the permissions. `error` in the log says which."},
 	problem.IncodeRejected: {"Incode responded with a 4xx other than 401, 403, 408 and 429.",
 		"Check that the configuration exists in this Incode environment, demo or production."},
 	problem.IncodeUnauthorized: {"Incode refused the API key, and the secret has no newer one.",
 		"The operator runs `make set-key`, or corrects `IncodeBaseUrl`: key and URL must belong to the same environment."},
-	problem.IncodeForbidden: {"A 403 without a JSON object, as of a firewall in front of Incode, and no newer key.",
-		"The operator reads the time and `apiRequestId` in the log, and asks Incode."},
+	problem.IncodeForbidden: {"Incode responded with a 403 that has no JSON object, as a firewall in front of " +
+		"Incode does, and the secret has no newer key.", "The operator asks Incode, and names the time of the log line."},
 	problem.IncodeInvalidResponse: {"Incode responded with 200 without a usable token, with another status that is no " +
 		"error, or with an error that contains a session.", "If it lasts, the operator checks `IncodeBaseUrl`."},
-	problem.IncodeFailed:      {"Incode responded with a 5xx other than 504.", "If it lasts, ask Incode."},
-	problem.OutcomeUnknown:    {"The connection to Incode broke after part of the request was written.", byHand},
-	problem.SecretUnavailable: {"Secrets Manager was too slow, throttled the request or could not be reached.", seeLog},
+	problem.IncodeFailed:   {"Incode responded with a 5xx other than 504.", "If it lasts, the operator asks Incode."},
+	problem.OutcomeUnknown: {"The connection to Incode broke after part of the request was written.", byHand},
+	problem.SecretUnavailable: {
+		"Secrets Manager was too slow, throttled the request, could not be reached, or responded without a secret.", seeLog},
 	problem.IncodeUnavailable: {"Incode could not be reached, or too little time was left for its response.", seeLog},
-	problem.IncodeThrottled: {fmt.Sprintf("Incode responded with 429. `Retry-After` is its own, from %d to %d seconds.",
-		retryAfterOf(0), retryAfterOf(24*time.Hour)),
+	problem.IncodeThrottled: {fmt.Sprintf("Incode responded with 429. `Retry-After` is the time that Incode asks for, "+
+		"from %d to %d seconds.", retryAfterOf(0), retryAfterOf(24*time.Hour)),
 		"If it lasts, the operator agrees on a higher limit with Incode, or lowers `ThrottlingRate`."},
 	problem.IncodeTimeout: {"Incode did not respond in time, or responded with 408 or 504.", byHand},
 }
 
 const (
-	byHand = "Let the person decide to try again. Do not repeat the request automatically."
+	byHand = "Ask the person whether to try again. Do not repeat the request automatically."
 	seeLog = "Wait. If it lasts, the operator reads `error` in the log."
 )
 
@@ -107,7 +108,7 @@ var gateway = map[int]struct{ message, sessionStarted string }{
 	504: {"Endpoint request timed out", problem.Perhaps},
 }
 
-// gatewayNote says what no problem can.
+// gatewayNote explains the responses of API Gateway, which have no problem.
 func gatewayNote() string {
 	statuses := map[string][]string{}
 	for _, status := range slices.Sorted(maps.Keys(gateway)) {
@@ -122,9 +123,10 @@ func gatewayNote() string {
 func problemsMarkdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Problems\n\nEvery error of the endpoint is an `application/problem+json` whose `type` is "+
-		"`/problems/` and one of these codes. There may be new codes: treat an unknown one by its status.\n\n%s\n\n"+
+		"`/problems/` and one of these codes. There may be new codes: treat an unknown one by its `status` and "+
+		"`sessionStarted`.\n\n%s\n\n"+
 		"`make run` serves each entry at its `type`. On AWS the type is only a name, and nothing serves it. "+
-		"Generated from the code by `go test ./internal/endpoint -run TestContract -update`.\n", gatewayNote())
+		"This page is generated from the code by `go test ./internal/endpoint -run TestContract -update`.\n", gatewayNote())
 	for _, p := range problem.All {
 		fmt.Fprintf(&b, "\n## %s\n\n**%d %s.** %s\n", p.Code, p.Status, p.Title, catalogueEntry(p))
 	}

@@ -21,7 +21,7 @@ import (
 // field is one member of the request body. The code and the OpenAPI document are made from these rows.
 type field struct {
 	name       string
-	otherNames []string // of Incode's guides, and of programs that call Incode, as normalize returns them
+	otherNames []string // names in Incode's guides and in programs that call Incode, as normalize returns them
 	required   bool
 	pattern    *regexp.Regexp                   // of a text, or nil
 	maxLength  int                              // of a text, in characters; 0 where the pattern bounds it
@@ -57,13 +57,13 @@ var contract = []field{
 		description: "Country of the documents. ALL when left out."},
 	{name: "language", otherNames: []string{"lang"}, pattern: regexp.MustCompile(`^[a-z]{2,3}(-([A-Z]{2}|[0-9]{3}))?$`),
 		rule:    "Must be a language of 2 or 3 lower-case letters, alone or with a region, like en, en-US or es-419.",
-		example: "en-US", description: "Language of the flow. Incode decides when it is left out."},
-	// The characters of RFC 3986. Without a backslash among them, no browser finds another host in the URL than Go does.
+		example: "en-US", description: "Language of the flow. Incode chooses it when it is left out."},
+	// The characters of RFC 3986. The backslash is not among them, so browsers and Go find the same host in the URL.
 	{name: "redirectionUrl", otherNames: []string{"redirecturl", "redirecturi"}, example: "https://app.example.com/done",
 		pattern:   regexp.MustCompile(`^https://([A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+$`),
 		maxLength: 2048, check: mayRedirect,
 		rule:        "Must be an absolute https URL whose host the operator of this endpoint has allowed.",
-		description: "Where the session sends its person at the end. No user before the host."},
+		description: "Where the session sends the person at the end. The URL must not contain a user name."},
 	{name: customFields, example: `{"plan":"premium","age":30,"vip":true}`,
 		rule: "Must be an object of at most 20 members. A name has 1 to 64 characters. A value is a boolean, a string of " +
 			"at most 256 characters, or a number of at most 15 digits without an exponent. No control characters, no U+FFFD.",
@@ -85,7 +85,7 @@ func isCustomerID(text string) bool {
 	return text != "" && strings.TrimSpace(text) == text && hasOnly(unicode.IsPrint, text, maxCustomerID)
 }
 
-// mayRedirect reports whether a session may send its person to this URL.
+// mayRedirect reports whether a session may redirect the person to this URL.
 func mayRedirect(c config.Config, text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.User == nil && c.RedirectHosts[strings.ToLower(u.Host)]
@@ -105,9 +105,9 @@ func (violations) Unwrap() error { return problem.ValidationFailed }
 
 var pointerEscaper = strings.NewReplacer("~", "~0", "/", "~1")
 
-// readFields returns the fields of a body that follows the contract, or all its violations together. The result is
-// what Incode is sent, so that two readers of one request cannot differ: of equal names encoding/json takes the last
-// one, and it replaces what is not valid Unicode by U+FFFD, which every field refuses.
+// readFields returns the fields of a body that follows the contract, or all its violations together. Incode is sent the
+// result and not the body, so that Incode and this function cannot read it in two ways: when a name occurs twice,
+// encoding/json takes the last value, and it replaces invalid Unicode with U+FFFD, which every field refuses.
 func readFields(c config.Config, body []byte, byCustomer bool) (map[string]any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
@@ -189,8 +189,8 @@ func isCustomValue(value any) bool {
 	return false
 }
 
-// exactNumber matches numbers that every reader reads alike: at most 15 digits, and no exponent. It relies on
-// encoding/json for the syntax. They are sent on digit for digit.
+// exactNumber matches numbers that every JSON parser reads as the same value: at most 15 digits, and no exponent.
+// encoding/json has checked the syntax. The digits are sent to Incode unchanged.
 var exactNumber = regexp.MustCompile(`^-?([0-9]\.?){1,15}$`)
 
 func notControl(r rune) bool { return !unicode.IsControl(r) }

@@ -164,7 +164,7 @@ func TestAllViolationsTogether(t *testing.T) {
 	}
 }
 
-func TestNearMissesAreToldTheRightName(t *testing.T) {
+func TestWrongNameIsRefusedWithTheRightName(t *testing.T) {
 	for right, names := range map[string][]string{
 		"configurationId": {
 			"flowId", "flow_id", "FlowID", "workflowId", "ConfigurationId", "configurationID", "configuration_id",

@@ -127,7 +127,7 @@ type failure struct {
 func (e *Endpoint) response(x *exchange) response {
 	r := response{StatusCode: 200}
 	r.Headers.ContentType, r.Headers.CacheControl = "application/json", "no-store"
-	body := any(success{x.session.Token, ""})
+	var body any = success{Token: x.session.Token}
 	if e.Config.ReturnInterviewID {
 		body = success{x.session.Token, x.session.InterviewID}
 	}
@@ -159,7 +159,7 @@ type exchange struct {
 	apiRequestID string // of API Gateway
 	authorizer   string // "jwt", "lambda" or "iam", or "" when the event has no authorizer context
 	callerARN    string // of an IAM caller
-	coldStart    bool
+	coldStart    bool   // the first request of the process
 	duration     time.Duration
 	secretTime   time.Duration // waiting for the key
 	incodeTime   time.Duration // waiting for Incode, or 0 when Incode was not called
@@ -184,17 +184,19 @@ const (
 		`{"Name":"Failures","Unit":"Count"}]}`
 )
 
-// logRequest writes the only log line of a request. It has no key, no token, no customer ID, no request body and no
-// text from Incode. The ARN of an IAM caller is in it, because IAM callers may name any customer.
+// logRequest writes the only log line of a request. It has no key, no token, no customer ID, no request body and, apart
+// from the interview ID, no text from Incode. It has the ARN of an IAM caller, because such a caller may name any
+// customer.
 func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
-	level, code := slog.LevelInfo, "ok"
+	level := slog.LevelInfo
+	code := cmp.Or(problemOf(x.err), &problem.Problem{Code: "ok"}).Code
 	metrics := `{"Timestamp":` + strconv.FormatInt(time.Now().UnixMilli(), 10) + `,"CloudWatchMetrics":[` + requestMetrics
 	attrs := append(make([]slog.Attr, 0, 24), // as many as there can be
 		slog.String("apiRequestId", x.apiRequestID),
 		slog.String("authorizer", x.authorizer),
 		slog.String("callerArn", x.callerARN),
 		slog.String("interviewId", x.session.InterviewID),
-		slog.Int("status", status),
+		slog.Int("status", status), slog.String("code", code),
 		slog.Float64("durationMs", milliseconds(x.duration)),
 		slog.Float64("secretMs", milliseconds(x.secretTime)),
 		slog.Bool("coldStart", x.coldStart),
@@ -211,15 +213,14 @@ func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 		attrs = append(attrs, slog.Float64("incodeMs", milliseconds(x.incodeTime)),
 			slog.Float64("IncodeLatency", milliseconds(x.incodeTime)), slog.Int("incodeStatus", x.session.Status))
 	}
-	if p := problemOf(x.err); p != nil {
-		code = p.Code
+	if x.err != nil {
 		metrics += failureMetrics
 		attrs = append(attrs, slog.String("Code", code), slog.Int("Failures", 1), slog.String("error", x.err.Error()))
 	}
 	if status >= 500 {
 		level = slog.LevelError
 	}
-	attrs = append(attrs, slog.String("code", code), slog.Any("_aws", json.RawMessage(metrics+"]}")))
+	attrs = append(attrs, slog.Any("_aws", json.RawMessage(metrics+"]}")))
 	e.Log.LogAttrs(ctx, level, "request", attrs...)
 }
 

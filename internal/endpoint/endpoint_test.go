@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -418,12 +419,19 @@ func TestPanicBecomesAResponse(t *testing.T) {
 		h := newHarness(t)
 		customer := fieldOf("externalCustomerId")
 		check := customer.check
-		customer.check = func(config.Config, string) bool { panic(value) }
+		var deep func(wide [8]int) bool // so that the stack is long
+		deep = func(wide [8]int) bool {
+			if wide[7]--; wide[7] < 0 {
+				panic(value)
+			}
+			return deep(wide) || wide[0] > 0
+		}
+		customer.check = func(config.Config, string) bool { return deep([8]int{-1, -2, -3, -4, -5, -6, -7, 1000}) }
 		r := h.send(t, event(t, "iam", ""))
 		customer.check = check
 		if r.code != "internal" || !strings.HasPrefix(r.logged, fmt.Sprintf("panic: a value of type %T\n", value)) ||
-			!strings.Contains(r.logged, "endpoint_test.go") {
-			t.Errorf("%T: got %d %s, log %s", value, r.status, r.text, r.logged)
+			!strings.Contains(r.logged, "endpoint_test.go") || len(strconv.Quote(r.logged)) > 14<<10 {
+			t.Errorf("%T: got %d %s, log of %d bytes: %s", value, r.status, r.text, len(r.logged), r.logged)
 		}
 		if r := h.send(t, event(t, "iam", "")); r.status != 200 {
 			t.Errorf("%T: the next request fails: %s", value, r.text)

@@ -20,10 +20,10 @@ import (
 	"omnistart/internal/problem"
 )
 
-// FuzzInvoke invokes the endpoint with any event, or with any body in a valid event. It always returns a response and
-// writes one log line. It calls Incode only for what AWS's own event type reads as a valid request of a caller that an
-// authorizer let in, with exactly the fields of its body, and only for its caller. Lambda's deadline has passed, so the
-// call fails before it uses the network, which would make the coverage of an input random.
+// FuzzInvoke invokes the endpoint with any event, or with any body in a valid event. It must always return a response
+// and write one log line. It may call Incode only for what AWS's own event type reads as a valid request of an
+// authorized caller, with exactly the fields of its body, and only for that caller. Lambda's deadline has passed, so
+// the call fails before it uses the network, which would make the coverage of an input random.
 func FuzzInvoke(f *testing.F) {
 	for _, name := range []string{"iam", "jwt", "sam-local"} {
 		f.Add(encode(f, event(f, name, "")), "")
@@ -223,7 +223,7 @@ func FuzzFieldRules(f *testing.F) {
 	})
 }
 
-// FuzzRedirect reads each URL that is accepted as browsers do, which follow another standard than Go.
+// FuzzRedirect reads each accepted URL as browsers do. They follow another standard than Go.
 func FuzzRedirect(f *testing.F) {
 	for _, s := range []string{
 		"https://app.example.com", "https://APP.example.com/a?b#c", "https://localhost:8443/", "https:app.example.com",

@@ -20,7 +20,7 @@ var jsonInUTF8 = regexp.MustCompile(
 
 // httpEvent is the part of an API Gateway HTTP API event that the contract needs. The whole type,
 // events.APIGatewayV2HTTPRequest, costs about 50 more allocations. encoding/json matches names in any case, which is
-// needed here: API Gateway sends headers in lower case, sam local as they came.
+// needed here: API Gateway sends the names of headers in lower case, and sam local as it received them.
 type httpEvent struct {
 	Version, RouteKey string
 	Headers           struct {
@@ -32,7 +32,7 @@ type httpEvent struct {
 		Authorizer struct {
 			JWT *struct{ Claims map[string]json.RawMessage }
 			IAM *struct{ CognitoIdentity, UserARN any }
-			// Lambda is the context that the integrator's own authorizer returned, null without one.
+			// Lambda is the context that the integrator's own authorizer returned, or null if it returned none.
 			Lambda json.RawMessage
 		}
 	}
@@ -85,8 +85,8 @@ func (e *Endpoint) requestFields(event *httpEvent, x *exchange) (map[string]any,
 	return fields, nil
 }
 
-// customer returns the customer that a JWT, or the integrator's own authorizer, says the caller is. It returns "" for a
-// back end with an AWS identity, which acts for many customers.
+// customer returns the customer that the caller is, according to a JWT or the integrator's own authorizer. It returns
+// "" for a back end, which acts for many customers.
 func (e *Endpoint) customer(event *httpEvent, x *exchange) (string, error) {
 	var claims map[string]json.RawMessage
 	switch caller := event.RequestContext.Authorizer; {
@@ -94,7 +94,7 @@ func (e *Endpoint) customer(event *httpEvent, x *exchange) (string, error) {
 		x.authorizer, claims = "jwt", caller.JWT.Claims
 	case caller.Lambda != nil:
 		x.authorizer = "lambda"
-		_ = json.Unmarshal(caller.Lambda, &claims) // another type than an object has no members
+		_ = json.Unmarshal(caller.Lambda, &claims) // leaves the map nil unless the context is a JSON object
 	case caller.IAM != nil:
 		x.authorizer = "iam"
 		x.callerARN, _ = caller.IAM.UserARN.(string)

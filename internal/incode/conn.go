@@ -28,8 +28,8 @@ const maxIdle = 50 * time.Second
 // maxLifetime is how long a connection may exist. A new one looks up the address again, which may have changed.
 const maxLifetime = 5 * time.Minute
 
-// maxBody bounds a response's body, and maxHeader everything else: header, interim responses and the framing of
-// chunks. The bodies of Incode's published examples have about 1 KiB.
+// maxBody bounds a response's body. The sum of both bounds everything that is read: body, header, interim responses and
+// the framing of chunks. The bodies of Incode's published examples have about 1 KiB.
 const maxHeader, maxBody = 64 << 10, 64 << 10
 
 // conn is a connection that serves one request at a time. One goroutine owns it at a time, and nothing reads it while
@@ -37,7 +37,7 @@ const maxHeader, maxBody = 64 << 10, 64 << 10
 //
 // http.Transport was rejected: it reads idle connections in goroutines. When Lambda resumes a frozen process, the next
 // request may be written before those goroutines run, and net/http then takes what they read for its response. A
-// caller could receive the token of another.
+// caller could receive the token of another caller.
 type conn struct {
 	net.Conn // TLS, or the socket itself for a stand-in on the developer's machine
 	socket   *socket
@@ -71,9 +71,9 @@ func open(ctx context.Context, base *url.URL) (*conn, error) {
 	return c, nil
 }
 
-// Close closes the connection without a close_notify, which RFC 9112, section 9.8, asks for: crypto/tls would wait up
-// to 5 seconds for a server that reads nothing, beyond every deadline. The server does not need it, because a request
-// has a length.
+// Close closes the connection without the close_notify that RFC 9112, section 9.8, requires: to send it, crypto/tls
+// would wait up to 5 seconds for a server that reads nothing, beyond every deadline. The server does not need it,
+// because a request has a Content-Length.
 func (c *conn) Close() error { return c.socket.Close() }
 
 // healthy reports whether an idle connection can serve a request: it is young and was used recently, the server has not
@@ -110,7 +110,8 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (*http.Response, [
 		}
 		body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1)) // Close would read the rest
 		c.lastUsed = time.Now().Round(0)
-		// Some servers announce when they close an idle connection. A second less, because the next request takes time.
+		// Some servers announce when they close an idle connection. Stop using it a second earlier, because the next
+		// request needs time to arrive.
 		if _, timeout, ok := strings.Cut(r.Header.Get("Keep-Alive"), "timeout="); ok {
 			seconds := 0 // if there is no number
 			_, _ = fmt.Sscanf(timeout, "%d", &seconds)
@@ -124,14 +125,14 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (*http.Response, [
 }
 
 // socket is a TCP connection that can be read without waiting. It follows the TLS records that arrive (RFC 8446,
-// section 5.1), because crypto/tls keeps a record that has arrived in part to itself. The end of such a record could
-// be read as the response to the next request.
+// section 5.1), because crypto/tls does not report that it has buffered a part of a record. When the rest arrives, the
+// record could be read as the response to the next request.
 type socket struct {
 	net.Conn
 	poll   bool   // Read returns os.ErrDeadlineExceeded instead of waiting
 	tls    bool   // TLS records arrive
 	header []byte // the part of a record's header that has arrived, of 5 bytes
-	body   int    // the bytes of a record's body that have not arrived
+	body   int    // the number of bytes of a record's body that have not arrived
 }
 
 func (s *socket) Read(p []byte) (n int, err error) {

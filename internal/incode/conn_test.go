@@ -541,7 +541,7 @@ func TestTLSRecordsAreFollowedInPiecesOfAnySize(t *testing.T) {
 	}
 }
 
-// TestCloseSendsNoCloseNotify holds that no byte is sent, so a server that reads nothing cannot delay it.
+// TestCloseSendsNoCloseNotify checks that Close sends no byte, so that a server that reads nothing cannot delay it.
 func TestCloseSendsNoCloseNotify(t *testing.T) {
 	c, server := handshake(t)
 	c.Close()

@@ -25,15 +25,16 @@ import (
 // session that nobody receives.
 const minWait = 100 * time.Millisecond
 
-// Session is what Incode's response says. It is also valid beside an error: Token is then empty, and the other fields
-// hold what is known.
+// Session is what Incode's response says. It is also valid when Start returns an error: Token is then empty, and the
+// other fields hold what is known.
 type Session struct {
 	// Token authorizes every later call for this session. It lives 90 days by default and cannot be revoked, so it is
 	// neither logged nor kept.
 	Token string `json:"-"`
-	// InterviewID is Incode's ID of the session, or "" when the response has none that is fit for a log line.
+	// InterviewID is Incode's ID of the session, or "" when the response has none that may be logged.
 	InterviewID string
-	// Status is the HTTP status of the response, or 0 without a response.
+	// Status is the HTTP status of the response, or 0 without a response. It is also 0 when a response with status 200 is
+	// incomplete.
 	Status int
 	// RetryAfter is the time in the Retry-After header of an error. It is 0 or negative without one.
 	RetryAfter time.Duration
@@ -46,20 +47,20 @@ func (s Session) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "[session %s]", s.
 type Client struct {
 	base *url.URL
 	idle chan *conn
-	// silence is when a request last got no response in time, in nanoseconds since 1970. The connections of that time
-	// may have been cut without a sign, so none of them is used again.
+	// silence is when a request last got no response in time, in nanoseconds since 1970. Connections opened before may
+	// have been cut without a FIN or RST, so none of them is used again.
 	silence atomic.Int64
 }
 
 // New returns a client for a base URL, which is a scheme and a host.
 func New(base *url.URL) *Client {
-	// 1,000 is Lambda's default limit of concurrent executions. A connection that is closed below it would cost a later
-	// request a handshake.
+	// 1,000 is Lambda's default limit of concurrent executions. A smaller pool would close connections that later requests
+	// then have to open again.
 	return &Client{base: base, idle: make(chan *conn, 1000)}
 }
 
-// Connect opens a connection, TCP and TLS only, which the next Start uses. A request that proves more was rejected,
-// because it costs another round trip. After an error, Start opens the connection itself.
+// Connect opens a connection, which the next Start uses. It sends no request: that would prove more, but cost another
+// round trip. After an error, Start opens the connection itself.
 func (c *Client) Connect(ctx context.Context) error {
 	conn, err := open(ctx, c.base)
 	if err == nil {
@@ -71,8 +72,8 @@ func (c *Client) Connect(ctx context.Context) error {
 // Start starts a session with the fields of the request body, which the caller has validated; Incode publishes no
 // limits for them. ctx must have a deadline.
 //
-// Every request that Incode accepts starts a session, and there is no idempotency key. So Start sends the request
-// once. It makes a second attempt only when the connection could not be opened, and then only one.
+// Every request that Incode accepts starts a session, and there is no idempotency key. So Start sends the request at
+// most once. Only when it cannot open a connection does it try again, once.
 //
 // An error wraps a [problem.Problem] and quotes nothing of the response body.
 // https://developer.incode.com/docs/start-onboarding-session
@@ -119,7 +120,7 @@ func (c *Client) put(conn *conn) {
 		select {
 		case c.idle <- conn:
 			return
-		default: // there are enough
+		default: // the pool is full
 		}
 	}
 	conn.Close()
@@ -161,9 +162,9 @@ func result(r *http.Response, body []byte, err error) (Session, error) {
 	return s, fmt.Errorf("%w: HTTP %d", p, r.StatusCode)
 }
 
-// containsSession matches the body of an error response that contains a session, which is then no refusal, whatever
-// its status says. The body may be broken or cut off. null and "" do not count, because otherwise a new key would not
-// be tried after a refusal that has such members.
+// containsSession matches the body of an error response that contains a session. Such a response is no refusal,
+// whatever its status says. The body may be broken or cut off. The values null and "" do not count: a refusal may have
+// them, and a newer key must be tried after it.
 var containsSession = regexp.MustCompile(`"(token|interviewId)"\s*:\s*("[^"]|[^"n\s])`)
 
 // interviewID matches what may be logged. The IDs of Incode's published examples have 24 characters.

@@ -1,4 +1,4 @@
-// Package network opens connections, and keeps what a server sends out of error texts and so out of the log.
+// Package network opens connections, and redacts their errors so that nothing a server sent is logged.
 package network
 
 import (
@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// ConnectTimeout bounds the opening of one connection, from the DNS lookup to the end of the TLS handshake where the
-	// caller adds one.
+	// ConnectTimeout bounds the opening of one connection: the DNS lookup, the TCP connection and, in package incode, the
+	// TLS handshake.
 	ConnectTimeout = 3 * time.Second
 
-	// attemptDelay is the time between the attempts to connect to two addresses of a name. RFC 8305 recommends it.
+	// attemptDelay is the time between the attempts to connect to two addresses of a host. RFC 8305 recommends it.
 	attemptDelay = 250 * time.Millisecond
 
 	// firstExchange bounds the first exchange with a name server.
@@ -40,7 +40,7 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	deadline, _ := ctx.Deadline()
-	delay := min(attemptDelay, time.Until(deadline)/time.Duration(len(ips)+1)) // so that every address has its turn
+	delay := min(attemptDelay, time.Until(deadline)/time.Duration(len(ips)+1)) // so that each address is tried in time
 	conns, errs := make(chan net.Conn, 1), make(chan error, len(ips))
 	var connected atomic.Bool
 	for i, ip := range ips {
@@ -68,8 +68,9 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 
 // resolver returns a resolver for one lookup. net.DefaultResolver was rejected for two reasons. It waits 5 seconds for
 // each answer, so one lost packet or one silent name server would take all the time. Here the first exchange ends
-// early, and the next one has the rest of the time, so that a slow name server can still answer. And net.DefaultResolver
-// shares one lookup of a name between all requests, even with those that arrive after the network has recovered.
+// early, and the next one has the rest of the time, so that a slow name server can still answer. The other reason is
+// that net.DefaultResolver shares one lookup of a name between all requests, even with requests that arrive after the
+// network has recovered.
 func resolver() *net.Resolver {
 	dial := net.DefaultResolver.Dial // nil, except in tests
 	if dial == nil {

@@ -47,7 +47,7 @@ func answer(ips ...[4]byte) func(dnsmessage.Message) []byte {
 	return func(m dnsmessage.Message) []byte { return brokennet.Answer(m, ips...) }
 }
 
-func mute(dnsmessage.Message) []byte { return nil }
+func noResponse(dnsmessage.Message) []byte { return nil }
 
 // local is where listen listens.
 var local = [4]byte{127, 0, 0, 1}
@@ -120,9 +120,9 @@ func TestDialNeedsOneAnswerOnly(t *testing.T) {
 		exchanges int32
 	}{
 		"all packets arrive":       {[]func(dnsmessage.Message) []byte{answer(local)}, 1},
-		"a lost packet":            {[]func(dnsmessage.Message) []byte{mute, answer(local)}, 2},
+		"a lost packet":            {[]func(dnsmessage.Message) []byte{noResponse, answer(local)}, 2},
 		"slow name servers":        {[]func(dnsmessage.Message) []byte{slow}, 2},
-		"a lost and a slow answer": {[]func(dnsmessage.Message) []byte{mute, slow}, 2},
+		"a lost and a slow answer": {[]func(dnsmessage.Message) []byte{noResponse, slow}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, port := listen(t)
@@ -149,7 +149,7 @@ func TestDialNeedsOneAnswerOnly(t *testing.T) {
 // TestLookupsAreNotShared loses every packet. Each lookup must ask its own question, and end before Go asks for the
 // third time.
 func TestLookupsAreNotShared(t *testing.T) {
-	exchanges := resolveWith(t, serveDNS(t, mute))
+	exchanges := resolveWith(t, serveDNS(t, noResponse))
 	results := make(chan error)
 	for range 2 {
 		go func() {

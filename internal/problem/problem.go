@@ -7,7 +7,7 @@ package problem
 // A Problem is an error. Return it with its cause as fmt.Errorf("%w: %w", problem.IncodeFailed, cause): the caller
 // receives the problem, and the log receives both. Problems never change, so they may be shared between goroutines.
 type Problem struct {
-	Status int    `json:"status"` // of HTTP
+	Status int    `json:"status"` // the HTTP status
 	Code   string `json:"-"`      // stable, since clients and alarms depend on it
 	Title  string `json:"title"`
 	// Detail says what the caller can do. It is fixed, so that no value of a request or a response leaks through it.
@@ -22,7 +22,7 @@ func (p *Problem) Error() string { return p.Title }
 // No means that Incode has certainly started no session.
 const No = "no"
 
-// Perhaps means that Incode may have started a session, whose token nobody has.
+// Perhaps means that Incode may have started a session. Nobody has its token.
 const Perhaps = "perhaps"
 
 // All holds every problem, in the order of the declarations below.
@@ -49,9 +49,9 @@ var (
 	CallerNotAllowed = define(403, "caller-not-allowed", "Caller not allowed", No,
 		"Call as a back end. Credentials of a Cognito identity pool belong to a person.")
 	CustomerMismatch = define(403, "customer-mismatch", "Customer mismatch", No,
-		"Leave externalCustomerId out: it is taken from your access token or session.")
+		"Leave externalCustomerId out: it is taken from your access token or cookie.")
 	CustomerUnusable = define(403, "customer-unusable", "Customer unusable", No,
-		"Your access token or session names no usable customer. The operator of this endpoint has to correct that.")
+		"Your access token or cookie names no usable customer. The operator of this endpoint has to correct that.")
 	NotFound     = define(404, "not-found", "Not found", No, "Send a POST request to /omni/start.")
 	BodyTooLarge = define(413, "body-too-large", "Body too large", No, "Send at most 8 KiB.")
 

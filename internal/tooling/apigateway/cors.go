@@ -1,6 +1,7 @@
 package apigateway
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -43,4 +44,22 @@ func (c CORS) Handler(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// Refusal returns why a browser refuses the request behind a preflight, or "" for
+// any other request.
+func (c CORS) Refusal(r *http.Request) string {
+	var refused []string
+	for header, allowed := range map[string][]string{"Origin": c.AllowOrigins,
+		"Access-Control-Request-Method": c.AllowMethods, "Access-Control-Request-Headers": c.AllowHeaders} {
+		for value := range strings.SplitSeq(r.Header.Get(header), ",") {
+			if value = strings.TrimSpace(value); value != "" && !slices.Contains(allowed, value) {
+				refused = append(refused, fmt.Sprintf("%s %q is not allowed", header, value))
+			}
+		}
+	}
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return ""
+	}
+	return strings.Join(slices.Sorted(slices.Values(refused)), ", ")
 }

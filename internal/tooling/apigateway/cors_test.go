@@ -70,3 +70,34 @@ func TestCORSRulesAreForListedOrigins(t *testing.T) {
 		})
 	}
 }
+
+func TestRefusalNamesWhatIsNotAllowed(t *testing.T) {
+	rules := apigateway.CORS{AllowOrigins: []string{"https://a.example.com"}, AllowMethods: []string{"POST"},
+		AllowHeaders: []string{"authorization", "content-type"}}
+	const listed = "https://a.example.com"
+	for _, tt := range []struct{ name, method, origin, asks, headers, want string }{
+		{"allowed", "OPTIONS", listed, "POST", "authorization, content-type", ""},
+		{"no headers", "OPTIONS", listed, "POST", "", ""},
+		{"origin", "OPTIONS", "https://b.example.com", "POST", "", `Origin "https://b.example.com" is not allowed`},
+		{"method", "OPTIONS", listed, "PUT", "", `Access-Control-Request-Method "PUT" is not allowed`},
+		{"one of two headers", "OPTIONS", listed, "POST", "content-type,traceparent",
+			`Access-Control-Request-Headers "traceparent" is not allowed`},
+		{"everything", "OPTIONS", "null", "PUT", "x-a",
+			`Access-Control-Request-Headers "x-a" is not allowed, Access-Control-Request-Method "PUT" is not allowed, ` +
+				`Origin "null" is not allowed`},
+		{"no preflight", "OPTIONS", "null", "", "x-a", ""},
+		{"request", "POST", "null", "PUT", "", ""},
+	} {
+		r := httptest.NewRequest(tt.method, "/omni/start", nil)
+		for name, value := range map[string]string{
+			"Origin": tt.origin, "Access-Control-Request-Method": tt.asks, "Access-Control-Request-Headers": tt.headers,
+		} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		if got := rules.Refusal(r); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}

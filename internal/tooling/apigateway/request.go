@@ -30,8 +30,8 @@ const maxBody = 10 << 20
 
 // Headers that replace an authorizer. They take precedence over a bearer token, and
 // the function does not see them. The value of ClaimsHeader is a JSON object with
-// the claims of an access token. That of ContextHeader is the context that an
-// authorizer of one's own returns, in JSON: an object, or null.
+// the claims of an access token. That of ContextHeader is the context that
+// the integrator's own authorizer returns, in JSON: an object, or null.
 const (
 	ClaimsHeader  = "X-Local-Claims"
 	ContextHeader = "X-Local-Authorizer"
@@ -56,9 +56,10 @@ type RequestContext struct {
 type Error struct {
 	Status  int
 	Message string
+	Reason  string // for the developer; the response does not contain it
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message) }
+func (e *Error) Error() string { return fmt.Sprintf("%d %s: %s", e.Status, e.Message, e.Reason) }
 
 // NewEvent returns the event for a request to an API whose only route is route,
 // such as "POST /omni/start". It reads the body. Every error is an *Error.
@@ -70,7 +71,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message
 // one's own machine, and must never face the internet.
 func NewEvent(r *http.Request, route string) (Event, error) {
 	if r.Method+" "+r.URL.Path != route {
-		return Event{}, &Error{http.StatusNotFound, "Not Found"}
+		return Event{}, &Error{http.StatusNotFound, "Not Found", "the only route is " + route}
 	}
 	authorizer, err := authorizer(r.Header)
 	if err != nil {
@@ -78,10 +79,10 @@ func NewEvent(r *http.Request, route string) (Event, error) {
 	}
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
-		return Event{}, &Error{http.StatusBadRequest, "Bad Request"}
+		return Event{}, &Error{http.StatusBadRequest, "Bad Request", "the body is incomplete"}
 	}
 	if len(raw) > maxBody {
-		return Event{}, &Error{http.StatusRequestEntityTooLarge, "Request Entity Too Large"}
+		return Event{}, &Error{http.StatusRequestEntityTooLarge, "Request Entity Too Large", "the body has over 10 MiB"}
 	}
 	body, isBase64 := string(raw), false
 	if !isText(r.Header, raw) {
@@ -170,13 +171,14 @@ func join(values map[string][]string) map[string]string {
 // authorizer returns what an authorizer adds to the event, or nil when the request
 // has neither of the two headers and no bearer token.
 func authorizer(h http.Header) (json.RawMessage, error) {
-	unauthorized := &Error{http.StatusUnauthorized, "Unauthorized"}
+	unauthorized := &Error{http.StatusUnauthorized, "Unauthorized", "the authorizer header is not JSON"}
 	if context := h.Get(ContextHeader); context != "" {
 		if !json.Valid([]byte(context)) {
 			return nil, unauthorized
 		}
 		return json.RawMessage(`{"lambda":` + context + `}`), nil
 	}
+	unauthorized.Reason = "the claims header is not JSON"
 	claims := []byte(h.Get(ClaimsHeader))
 	isHeader := len(claims) > 0
 	if !isHeader {
@@ -184,6 +186,7 @@ func authorizer(h http.Header) (json.RawMessage, error) {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return nil, nil
 		}
+		unauthorized.Reason = "the bearer token is not a JWT"
 		parts := strings.Split(token, ".")
 		if len(parts) != 3 {
 			return nil, unauthorized

@@ -44,7 +44,7 @@ func WriteResponse(w http.ResponseWriter, payload []byte) (status int) {
 // that of an *Error, or 500 for any other error, such as a failed function. The
 // response does not contain the cause of a 500.
 func WriteError(w http.ResponseWriter, err error) (status int) {
-	response := &Error{http.StatusInternalServerError, "Internal Server Error"}
+	response := &Error{http.StatusInternalServerError, "Internal Server Error", ""}
 	errors.As(err, &response)
 	if response.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")

@@ -8,17 +8,15 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// ServeDNS serves DNS over UDP at addr until the connection is closed. For each query, it calls respond with a response
-// that has no answer yet, and sends what respond returns. nil is no response. respond must be safe for concurrent use
-// and may wait.
+// ServeDNS serves DNS over UDP at addr until the connection is closed. respond gets a response without an answer, and
+// returns the bytes to send, or nil for no response. It must be safe for concurrent use and may wait.
 func ServeDNS(addr string, respond func(dnsmessage.Message) []byte) (net.PacketConn, error) {
 	c, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		return nil, err
 	}
 	go func() {
-		for {
-			buffer := make([]byte, 1500)
+		for buffer := make([]byte, 1500); ; {
 			n, from, err := c.ReadFrom(buffer)
 			if errors.Is(err, net.ErrClosed) {
 				return

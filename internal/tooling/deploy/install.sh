@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what prove.sh needs: SAM CLI, moto, AWS CLI and pytest, Checkov, and Incode's Web SDK, at the versions pinned beside this file;
-# a Docker engine, started if none runs, a headless Chromium and a JDK from Debian; the image in which SAM CLI runs functions.
+# a Docker engine, started if none runs, a headless Chromium, a JDK and Android's org.json from Debian; the image in which SAM CLI runs functions.
 # With the argument emulator: what make test-deploy needs, which is SAM CLI, AWS CLI, pytest and ministack.
 # Prints the folder of the programs, for PATH. Keeps everything outside of the clone. Run again, it only looks.
 set -euo pipefail
@@ -37,6 +37,7 @@ packages=()
 command -v dockerd >/dev/null || docker info >/dev/null 2>&1 || packages+=(docker.io iptables)
 command -v chromium-headless-shell >/dev/null || packages+=(chromium-headless-shell)
 command -v javac >/dev/null || packages+=(default-jdk-headless)
+[ -e /usr/share/java/json-android.jar ] || packages+=(libandroid-json-org-java)
 if [ ${#packages[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || fail "install ${packages[*]} first: there is no apt-get here to do it with"
   if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"; } \

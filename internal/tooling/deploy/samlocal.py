@@ -26,10 +26,11 @@ ENV = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {
 }
 
 
-def documented_code(language):
-    """Returns the documents' only block of code in a language."""
+def documented_code(language, text=""):
+    """Returns the documents' only block of code in a language that contains a text."""
     documents = [ROOT / "README.md", *(ROOT / "functions/start/docs").glob("*.md")]
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```", "\n".join(p.read_text() for p in documents), re.M | re.S)
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", "\n".join(p.read_text() for p in documents), re.M | re.S)
+    (code,) = [block for block in blocks if text in block]
     return code
 
 

@@ -10,7 +10,6 @@ import shutil
 import struct
 import subprocess
 import threading
-import urllib.error
 import zipfile
 
 import boto3
@@ -361,11 +360,12 @@ def test_the_documented_back_end_signs(account, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, env[name])
     names = {}
-    exec(documented_code("python"), names)
+    exec(documented_code("python", "start_session"), names)
     assert names["start_session"](env["URL"], "eu-west-1", FLOW, "customer-42") == "eyJ"
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(urllib.error.HTTPError, match="403"):
+    with pytest.raises(names["StartError"]) as refused:
         names["start_session"](env["URL"], "eu-west-1", FLOW, "customer-42")
+    assert (refused.value.code, refused.value.session_started) == ("403", "no")
 
 
 def test_call_bears_a_token_where_the_stack_wants_one(account):

@@ -167,6 +167,16 @@ func TestEnforcesIncodesRules(t *testing.T) {
 	}
 }
 
+func TestEveryOtherFlowStartsASessionWithAnyFlow(t *testing.T) {
+	server, url, client := serve(t)
+	server.AnyFlow = true
+	for flow, want := range map[string]int{"6245f1e0c8d4b2a39e7f1c06": 200, flowEnding("0500"): 500} {
+		if resp, reply := send(t, client, request(t, url, start(flow))); resp.StatusCode != want {
+			t.Errorf("%s: %d %v, want %d", flow, resp.StatusCode, reply, want)
+		}
+	}
+}
+
 func TestGatewayRefusesDoubleSlash(t *testing.T) {
 	_, url, client := serve(t)
 	resp, reply := send(t, client, request(t, url+"/", start(incodetest.FlowID)))

@@ -12,7 +12,7 @@ import (
 type session map[string]any
 
 // newSession creates the next session. The n-th session since New is always the
-// same, token included: documentation can print it, tests can compare it.
+// same, token included, so documentation can print it and tests can compare it.
 //
 // A call that names a session (interviewId or uuid) gets a token for that session,
 // and creates none. This is why a caller must never choose it.

@@ -4,15 +4,20 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
+	"strings"
 	"sync"
 	"time"
 
+	"omnistart/internal/config"
 	"omnistart/internal/tooling/apigateway"
 	"omnistart/internal/tooling/runtimeapitest"
 )
@@ -26,6 +31,8 @@ const route = "POST /omni/start"
 type localAPI struct {
 	out    io.Writer // safe for concurrent use
 	closed bool      // refuses requests without an authorizer, as a stack does
+	cors   apigateway.CORS
+	calls  *calls
 
 	mu       sync.Mutex // held during an invocation; guards function
 	function *function
@@ -35,31 +42,64 @@ type localAPI struct {
 // disconnects does not end its own, as on AWS.
 func (a *localAPI) handler(ctx context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		event, err := apigateway.NewEvent(r, route)
-		if err == nil && a.closed && event.RequestContext.Authorizer == nil {
-			err = &apigateway.Error{Status: http.StatusUnauthorized, Message: "Unauthorized"}
+		c := call{At: time.Now(), Method: r.Method, Path: r.URL.EscapedPath()}
+		if c.Reason = a.cors.Refusal(r); c.Reason != "" {
+			c.Status, c.Outcome = http.StatusNoContent, "preflight refused"
+			a.record(c)
 		}
-		if err != nil {
-			status := apigateway.WriteError(w, err)
-			if status == http.StatusNotFound {
-				a.print("404 answered by API Gateway: send %s", route)
-			} else {
-				a.print("%d answered by API Gateway", status)
-			}
-			return
-		}
-		w.Header().Set("Apigw-Requestid", event.RequestContext.RequestID)
-		payload, _ := json.Marshal(event) // cannot fail: it was decoded, or is strings and numbers
-		result, line, err := a.invoke(ctx, payload)
-		if ctx.Err() != nil {
-			panic(http.ErrAbortHandler) // the server is closing
-		}
-		if err != nil {
-			a.print("%d the function failed: %v", apigateway.WriteError(w, err), err)
-			return
-		}
-		a.printResult(apigateway.WriteResponse(w, result.Payload), result, line)
+		a.cors.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			a.serve(ctx, w, r, &c)
+			a.record(c)
+		})).ServeHTTP(w, r)
 	})
+}
+
+// serve responds to a request and completes the description of the call.
+func (a *localAPI) serve(ctx context.Context, w http.ResponseWriter, r *http.Request, c *call) {
+	event, err := apigateway.NewEvent(r, route)
+	if err == nil && a.closed && event.RequestContext.Authorizer == nil {
+		err = &apigateway.Error{Status: http.StatusUnauthorized, Message: "Unauthorized",
+			Reason: "there is no authorizer: send a bearer token or the header " + apigateway.ClaimsHeader}
+	}
+	c.ID = cmp.Or(event.RequestContext.RequestID, rand.Text()[:15]+"=")
+	w.Header().Set("Apigw-Requestid", c.ID)
+	if refusal, ok := errors.AsType[*apigateway.Error](err); ok {
+		c.Status, c.Outcome, c.Reason = apigateway.WriteError(w, err), "answered by API Gateway", refusal.Reason
+		return
+	}
+	var fields struct{ ConfigurationID string }
+	_ = json.Unmarshal([]byte(event.Body), &fields)
+	c.Flow = config.ConfigurationID.FindString(fields.ConfigurationID)
+	payload, _ := json.Marshal(event) // cannot fail: it was decoded, or is strings and numbers
+	result, line, err := a.invoke(ctx, payload)
+	if ctx.Err() != nil {
+		panic(http.ErrAbortHandler) // the server is closing
+	}
+	c.TotalMs, c.ColdStartMs = ms(result.Duration+result.InitDuration), ms(result.InitDuration)
+	c.Log, c.Line = line.text, line
+	c.Caller = cmp.Or(line.Authorizer, "back end")
+	if err != nil {
+		c.Status, c.Outcome, c.Reason = apigateway.WriteError(w, err), "the function failed", err.Error()
+		return
+	}
+	c.Status = apigateway.WriteResponse(w, result.Payload)
+	var response struct{ Body string }
+	_ = json.Unmarshal(result.Payload, &response)
+	_ = json.Unmarshal([]byte(response.Body), &c.Problem)
+	c.Outcome = cmp.Or(line.Code, "(no log line)")
+	if line.Code == "ok" {
+		c.Outcome = "session started"
+	} else if !strings.EqualFold(line.Code, strings.ReplaceAll(line.Error, " ", "-")) { // it says more than the code
+		c.Reason = line.Error
+	}
+}
+
+// record prints a call's line and adds the call to the page.
+func (a *localAPI) record(c call) {
+	var line bytes.Buffer // so that it is written at once
+	_ = terminal.ExecuteTemplate(&line, "call", c)
+	_, _ = line.WriteTo(a.out)
+	a.calls.add(c)
 }
 
 // invoke also returns the function's log line for the request.
@@ -88,18 +128,22 @@ func (a *localAPI) close() {
 	a.function.Close()
 }
 
-// rebuild runs the command that builds the function and replaces the running
-// function by the new one. If that fails, the running one continues.
-func (a *localAPI) rebuild(ctx context.Context, build []string, start func() (*function, error)) {
-	began := time.Now()
-	command := exec.CommandContext(ctx, build[0], build[1:]...)
-	command.WaitDelay = time.Second // the compiler may outlive the go command
-	if out, err := command.CombinedOutput(); err != nil {
-		if ctx.Err() == nil {
-			a.print("%s\nthe build failed, the previous function continues: %v", bytes.TrimSpace(out), err)
-		}
-		return
+// compile runs the command that builds the function, if there is one. Its output
+// goes to out.
+func compile(ctx context.Context, build []string, out io.Writer) error {
+	if len(build) == 0 {
+		return nil
 	}
+	command := exec.CommandContext(ctx, build[0], build[1:]...)
+	command.Stdout, command.Stderr = out, out
+	command.WaitDelay = time.Second // the compiler may outlive the go command
+	return command.Run()
+}
+
+// rebuild replaces the running function by one that start compiles and starts. If
+// that fails, the running one continues.
+func (a *localAPI) rebuild(ctx context.Context, start func() (*function, error)) {
+	began := time.Now()
 	next, err := start()
 	if err != nil {
 		if ctx.Err() == nil {
@@ -111,38 +155,21 @@ func (a *localAPI) rebuild(ctx context.Context, build []string, start func() (*f
 	a.print("rebuilt in %.0f ms, restarted", ms(time.Since(began)))
 }
 
-// printResult prints the line for a request that the function answered. Its time
-// is what a client of Lambda waits for: the invocation, and the init in a cold
-// start.
-func (a *localAPI) printResult(status int, result runtimeapitest.Result, line logLine) {
-	outcome := line.Code
-	switch line.Code {
-	case "":
-		outcome = "(no log line)"
-	case "ok":
-		outcome = "session started"
-	}
-	parts := "warm"
-	if result.InitDuration > 0 {
-		parts = fmt.Sprintf("cold start %.0f ms", ms(result.InitDuration))
-	}
-	if line.IncodeMs > 0 {
-		parts = fmt.Sprintf("Incode %.0f ms, %s", line.IncodeMs, parts)
-	}
-	a.print("%d %s  %.0f ms  (%s)", status, outcome, ms(result.Duration+result.InitDuration), parts)
-}
-
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func (a *localAPI) print(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }
 
-// logLine contains what is used of the line that the function logs for each
-// request.
+// logLine is the line that the function logs for each request.
 type logLine struct {
-	Message   string  `json:"message"`
-	RequestID string  `json:"requestId"`
-	Code      string  `json:"code"`     // "ok" or the code of the problem
-	IncodeMs  float64 `json:"incodeMs"` // zero when Incode was not called
+	Message      string
+	RequestID    string
+	Authorizer   string  // the kind of authorizer, or "" without one
+	Code         string  // "ok" or the code of the problem
+	Error        string  // the cause of a failure
+	IncodeMs     float64 // zero when Incode was not called
+	IncodeStatus int     // zero without a response
+
+	text string // the whole line
 }
 
 // functionLog is the standard output of a function. It keeps the lines of
@@ -180,13 +207,13 @@ func (l *functionLog) Write(p []byte) (int, error) {
 		if !ok {
 			return len(p), nil
 		}
-		var line logLine
+		line := logLine{text: string(text)}
 		if err := json.Unmarshal(text, &line); err != nil || line.Message != "request" {
 			fmt.Fprintf(l.others, "%s\n", text)
 		} else {
 			select {
 			case l.lines <- line:
-			default: // nobody waits for so many
+			default: // drop the line: nobody waits for it
 			}
 		}
 		l.partial = rest

@@ -37,6 +37,7 @@ const usage = `usage: run PROJECT BOOTSTRAP [COMMAND THAT BUILDS IT]
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	fmt.Fprint(os.Stderr, warnings(os.Environ()))
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -55,6 +56,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	project, bootstrap, build := args[0], args[1], args[2:]
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	listener, err := listen(getenv)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	cors, err := templateCORS(filepath.Join(project, "template.yaml"), getenv("CORS"))
 	if err != nil {
 		return err
@@ -62,21 +68,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	// On this machine a page may choose its customer; on AWS it may not.
 	cors.AllowHeaders = append(cors.AllowHeaders,
 		strings.ToLower(apigateway.ClaimsHeader), strings.ToLower(apigateway.ContextHeader))
-	port := cmp.Or(getenv("PORT"), "3000")
-	listener, err := net.Listen("tcp", net.JoinHostPort("localhost", port))
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %s is in use: choose another one, as in PORT=3001 make run", port)
-	}
-	if err != nil {
-		return fmt.Errorf("PORT: %w", err)
-	}
-	defer listener.Close()
-
 	env, err := environment(ctx, getenv)
 	if err != nil {
 		return err
 	}
-	start := func() (*function, error) { return startFunction(ctx, bootstrap, env, stderr) }
+	start := func() (*function, error) {
+		if err := compile(ctx, build, stdout); err != nil {
+			return nil, fmt.Errorf("the build failed: %w", err)
+		}
+		return startFunction(ctx, bootstrap, env, stderr)
+	}
 	first, err := start()
 	if ctx.Err() != nil {
 		return nil
@@ -84,7 +85,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return fmt.Errorf("the function cannot start: %w", err)
 	}
-	api := &localAPI{function: first, out: stdout, closed: getenv("ALLOW_UNAUTHENTICATED") == "false"}
+	api := &localAPI{function: first, out: stdout, cors: cors, calls: newCalls()}
+	api.closed = getenv("ALLOW_UNAUTHENTICATED") == "false"
 	defer api.close()
 	if len(build) > 0 {
 		changes := watch(ctx, filepath.Join(project, "functions"), filepath.Join(project, "internal"))
@@ -93,17 +95,23 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		defer stop()
 		rebuilding.Go(func() {
 			for range changes {
-				api.rebuild(ctx, build, start)
+				api.rebuild(ctx, start)
 			}
 		})
 	}
+	p := page{
+		URL: fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port), Origins: cors.AllowOrigins,
+		Claim: cmp.Or(getenv("CUSTOMER_ID_CLAIM"), "sub"), Closed: api.closed,
+		Own: list(strings.ReplaceAll(getenv("ALLOWED_CONFIGURATION_IDS"), "*", "")), Flows: incodetest.Flows,
+	}
+	if getenv("INCODE_API_KEY") != "" {
+		p.Incode, p.Flows = cmp.Or(getenv("INCODE_BASE_URL"), demoURL), nil
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", api.handler(ctx))
-	catalogue := problems(filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
-	mux.Handle("GET /problems/{$}", catalogue)
-	mux.Handle("GET /problems/{code}", catalogue)
-	introduce(stdout, listener.Addr().(*net.TCPAddr).Port, getenv)
-	serve(ctx, listener, cors.Handler(mux))
+	p.register(mux, api.calls, filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
+	_ = terminal.ExecuteTemplate(stdout, "banner", p) // fails only when stdout does
+	serve(ctx, listener, api.checkHost(mux, append(list(getenv("HOSTS")), "localhost", "127.0.0.1", "::1")...))
 	<-ctx.Done()
 	return nil
 }
@@ -129,60 +137,44 @@ func startFunction(ctx context.Context, bootstrap string, env []string, stderr i
 // environment starts the stand-ins, which end with ctx, and returns the
 // environment of the function. With INCODE_API_KEY set, Incode is the real one,
 // and the stand-in for Secrets Manager is the only place that gets the key.
+// Otherwise the flows of the stand-in are allowed beside those of the user.
 func environment(ctx context.Context, getenv func(string) string) ([]string, error) {
-	key, incodeURL, allowed := getenv("INCODE_API_KEY"), cmp.Or(getenv("INCODE_BASE_URL"), demoURL), "*"
+	key, allowed := getenv("INCODE_API_KEY"), getenv("ALLOWED_CONFIGURATION_IDS")
+	url := cmp.Or(getenv("INCODE_BASE_URL"), demoURL)
 	if key == "" {
 		var err error
-		if incodeURL, err = startIncode(ctx, "127.0.0.1:0", incodetest.Key, incodeLatency); err != nil {
+		if url, err = startIncode(ctx, "127.0.0.1:0", incodetest.Key, incodeLatency); err != nil {
 			return nil, err
 		}
-		key, allowed = incodetest.Key, allFlows()
+		if key = incodetest.Key; allowed != "*" {
+			for _, flow := range incodetest.Flows {
+				allowed += "," + flow.ID
+			}
+		}
 	}
 	secretsURL, err := startSecretsManager(ctx, "127.0.0.1:0", key)
 	if err != nil {
 		return nil, err
 	}
-	return lambdaenv.Variables(secretsURL, incodeURL, settings(getenv, allowed)...), nil
+	return lambdaenv.Variables(secretsURL, url, settings(getenv, cmp.Or(allowed, "*"))...), nil
 }
 
 // settings returns the function's settings: those of the user's shell, or the
 // defaults of make run.
-func settings(getenv func(string) string, allowed string) (env []string) {
+func settings(getenv func(string) string, allowed string) []string {
+	env := []string{"ALLOWED_CONFIGURATION_IDS=" + allowed}
 	for name, value := range map[string]string{
-		"ALLOWED_CONFIGURATION_IDS": allowed,
-		"ALLOWED_REDIRECT_HOSTS":    "app.example.com", // of the contract's example
-		"ALLOWED_CUSTOM_FIELDS":     "",
-		"CUSTOMER_ID_CLAIM":         "",
-		"ALLOW_UNAUTHENTICATED":     "true",
-		"RETURN_INTERVIEW_ID":       "",
-		"INCODE_API_KEY_MAX_AGE":    "",
-		"INCODE_TIMEOUT":            "",
+		"ALLOWED_REDIRECT_HOSTS": "app.example.com", // of the contract's example
+		"ALLOWED_CUSTOM_FIELDS":  "",
+		"CUSTOMER_ID_CLAIM":      "",
+		"ALLOW_UNAUTHENTICATED":  "true",
+		"RETURN_INTERVIEW_ID":    "",
+		"INCODE_API_KEY_MAX_AGE": "",
+		"INCODE_TIMEOUT":         "",
 	} {
 		if value = cmp.Or(getenv(name), value); value != "" {
 			env = append(env, name+"="+value)
 		}
 	}
 	return env
-}
-
-// introduce prints what the user needs to know before the first request.
-func introduce(w io.Writer, port int, getenv func(string) string) {
-	id := incodetest.FlowID
-	if getenv("INCODE_API_KEY") != "" {
-		id = "YOUR_CONFIGURATION_ID"
-		fmt.Fprintln(w, "The function runs and calls the real Incode. Every session counts.")
-	} else {
-		fmt.Fprintln(w, "The function runs, with stand-ins for Secrets Manager and Incode. These IDs make Incode fail:")
-		for _, flow := range incodetest.Flows {
-			if flow.ID != incodetest.FlowID {
-				fmt.Fprintf(w, "  %s  %s\n", flow.ID, flow.Does)
-			}
-		}
-	}
-	fmt.Fprintf(w, "All problems are described at http://localhost:%d/problems/. Pages of these origins may call: %s. "+
-		"The header %s sets the caller's claims, %s the context of an authorizer of your own.\n",
-		port, cmp.Or(getenv("CORS"), "none"), apigateway.ClaimsHeader, apigateway.ContextHeader)
-	fmt.Fprintf(w, "Press Ctrl-C to stop. Try:\n\n  curl -s http://localhost:%d/omni/start "+
-		"-H 'Content-Type: application/json' -d '{\"configurationId\":\"%s\",\"externalCustomerId\":\"customer-42\"}'\n\n",
-		port, id)
 }

@@ -137,7 +137,8 @@ func TestPrintedCurlCommandStartsASession(t *testing.T) {
 		if status != http.StatusOK || !strings.HasPrefix(answer, `{"token":"ey`) {
 			t.Fatalf("%d %s", status, answer)
 		}
-		want := `^200 session started  \d+ ms  \(Incode \d+ ms, ` + start + `\)$`
+		want := `^200 session started  POST /omni/start  flow ` + incodetest.FlowID + `  back end  \d+ ms ` +
+			`\(Incode 200 in \d+ ms, ` + start + `\)  requestId [0-9a-f-]{36}$`
 		if !regexp.MustCompile(want).MatchString(line) {
 			t.Errorf("printed %q, want %s", line, want)
 		}
@@ -160,7 +161,8 @@ func TestEachFailingFlowPrintsItsProblem(t *testing.T) {
 		if status < 500 || !strings.Contains(answer, `"type":"`) {
 			t.Errorf("%s: %d %s", flow.Does, status, answer)
 		}
-		want := fmt.Sprintf(`^%d [a-z-]+  \d+ ms  \(Incode \d+ ms, (warm|cold start [^)]+)\)$`, status)
+		want := fmt.Sprintf(`^%d %s  POST /omni/start  .+  flow %s  back end  \d+ ms \(Incode (\d{3}|sent no response) `+
+			`in \d+ ms, (warm|cold start [^)]+)\)  requestId `, flow.Status, flow.Code, flow.ID)
 		if !regexp.MustCompile(want).MatchString(line) {
 			t.Errorf("%s: printed %q, want %s", flow.Does, line, want)
 		}
@@ -174,7 +176,7 @@ func TestEachFailingFlowPrintsItsProblem(t *testing.T) {
 func TestRequestThatIsRejectedBeforeIncodePrintsNoIncodeTime(t *testing.T) {
 	p := start(t, nil)
 	status, _, line := p.post(t, `{`)
-	want := `^400 invalid-json  \d+ ms  \((warm|cold start [^)]+)\)$`
+	want := `^400 invalid-json  POST /omni/start  back end  \d+ ms \((warm|cold start [^)]+)\)  requestId `
 	if status != http.StatusBadRequest || !regexp.MustCompile(want).MatchString(line) {
 		t.Errorf("%d, printed %q, want %s", status, line, want)
 	}
@@ -253,7 +255,7 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 		"INCODE_API_KEY_MAX_AGE":    "1m",
 		"INCODE_TIMEOUT":            "3s",
 	}
-	env := settings(func(name string) string { return want[name] }, "default")
+	env := settings(func(name string) string { return want[name] }, want["ALLOWED_CONFIGURATION_IDS"])
 	for name, value := range want {
 		if !strings.Contains("\n"+strings.Join(env, "\n")+"\n", "\n"+name+"="+value+"\n") {
 			t.Errorf("%s is not %s in %q", name, value, env)
@@ -261,7 +263,7 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 	}
 }
 
-func TestBadEnvironmentIsShownWhole(t *testing.T) {
+func TestEveryProblemOfTheEnvironmentIsShown(t *testing.T) {
 	shell := map[string]string{"PORT": "0", "INCODE_TIMEOUT": "soon", "RETURN_INTERVIEW_ID": "perhaps"}
 	var stderr runtimeapitest.Output
 	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, &stderr)
@@ -294,7 +296,7 @@ func TestUsage(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), "usage: ") {
 		t.Errorf("got %v", err)
 	}
-	getenv := func(string) string { return "0" }
+	getenv := func(name string) string { return map[string]string{"PORT": "0"}[name] }
 	err = run(t.Context(), []string{project, "testdata/none"}, getenv, io.Discard, io.Discard)
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
@@ -307,14 +309,15 @@ func TestFunctionLogSeparatesRequestsFromOtherLines(t *testing.T) {
 	// A write may end in the middle of a line.
 	for _, part := range []string{
 		"not JSON\n{\"message\":\"requ",
-		"est\",\"requestId\":\"stale\"}\n{\"message\":\"request\",\"requestId\":\"a\",\"code\":\"ok\",\"incodeMs\":1.5}\n",
+		"est\",\"requestId\":\"stale\"}\n{\"message\":\"request\",\"requestId\":\"a\",\"code\":\"ok\"," +
+			"\"authorizer\":\"jwt\",\"incodeMs\":1.5}\n",
 		"{\"message\":\"other\"}\n",
 	} {
 		if _, err := io.WriteString(log, part); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if line := log.line("a"); line.Code != "ok" || line.IncodeMs != 1.5 {
+	if line := log.line("a"); line.Code != "ok" || line.Authorizer != "jwt" || line.IncodeMs != 1.5 {
 		t.Errorf("got %+v", line)
 	}
 	if others.String() != "not JSON\n{\"message\":\"other\"}\n" {

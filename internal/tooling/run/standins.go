@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"omnistart/internal/tooling/incodetest"
@@ -54,7 +53,7 @@ func serveStandIns(ctx context.Context, args []string, stdout io.Writer) error {
 // startIncode serves the stand-in for Incode until ctx ends and returns its URL.
 func startIncode(ctx context.Context, address, key string, latency time.Duration) (url string, err error) {
 	incode := incodetest.New()
-	incode.Latency = latency
+	incode.Latency, incode.AnyFlow = latency, true // the function refuses what the user does not allow
 	incode.SetKey(key)
 	context.AfterFunc(ctx, incode.Close)
 	return listenAndServe(ctx, "Incode", address, incode)
@@ -86,14 +85,4 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler) {
 	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go func() { _ = server.Serve(listener) }()
-}
-
-// allFlows returns the IDs of all flows of the stand-in for Incode, separated by
-// commas.
-func allFlows() string {
-	var ids []string
-	for _, flow := range incodetest.Flows {
-		ids = append(ids, flow.ID)
-	}
-	return strings.Join(ids, ",")
 }

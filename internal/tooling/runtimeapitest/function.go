@@ -3,7 +3,7 @@
 // Package runtimeapitest runs a compiled bootstrap as Lambda does: as a process
 // of its own, with an environment of its own, behind a local Lambda Runtime API.
 // It kills a process that takes too long (see [Function.Invoke]) and starts a new
-// one when the process has ended. It needs a Unix: SIGSTOP freezes a function.
+// one when the process has ended. It needs Unix: SIGSTOP freezes a function.
 package runtimeapitest
 
 import (

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -27,7 +28,8 @@ func (p *program) do(t *testing.T, method, path, body string, header map[string]
 	for name, value := range header {
 		r.Header.Set(name, value)
 	}
-	resp, err := http.DefaultClient.Do(r)
+	r.Host = r.Header.Get("Host")                   // "" stands for that of the URL
+	resp, err := http.DefaultTransport.RoundTrip(r) // follows no redirect
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,29 +135,76 @@ func TestClosedStackRefusesRequestsWithoutAnAuthorizer(t *testing.T) {
 	}
 }
 
-func TestTypeOfAProblemIsThePathOfItsEntry(t *testing.T) {
-	p := start(t, nil)
-	page, err := os.ReadFile(filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
-	if err != nil {
-		t.Fatal(err)
+func TestPrintedCurlCommandFitsTheSettings(t *testing.T) {
+	const own = "68e3a1b0c4d5e6f708192a3b"
+	for _, shell := range []map[string]string{
+		{},
+		{"ALLOW_UNAUTHENTICATED": "false"},
+		{"ALLOW_UNAUTHENTICATED": "false", "CUSTOMER_ID_CLAIM": "email"},
+		{"ALLOWED_CONFIGURATION_IDS": own},
+		{"ALLOWED_CONFIGURATION_IDS": "*"},
+	} {
+		p := start(t, shell)
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", "curl "+p.curl).Output()
+		if line := <-p.lines; err != nil || !strings.HasPrefix(string(out), `{"token":"ey`) {
+			t.Errorf("%v: %s %v, printed %q", shell, out, err, line)
+		}
+		p.close(t)
 	}
-	entries := strings.Split(string(page), "\n## ")
-	for _, entry := range entries[1:] {
-		code, _, _ := strings.Cut(entry, "\n")
-		resp, text := p.do(t, "GET", "/problems/"+code, "", nil)
-		if resp.StatusCode != 200 || strings.TrimSpace(text) != strings.TrimSpace("# "+entry) {
-			t.Errorf("%s: %d %s", code, resp.StatusCode, text)
+}
+
+func TestOwnFlowsStartASessionBesideThoseThatFail(t *testing.T) {
+	const own, other, failing = "68e3a1b0c4d5e6f708192a3b", "68e3a1b0c4d5e6f708192a3c", "000000000000000000000500"
+	for allowed, statuses := range map[string]map[string]int{
+		own:       {own: 200, other: 403, failing: 502},
+		own + ",": {own: 200, other: 403, failing: 502},
+		"*":       {own: 200, other: 200, failing: 502},
+	} {
+		p := start(t, map[string]string{"ALLOWED_CONFIGURATION_IDS": allowed})
+		for flow, want := range statuses {
+			if status, answer, _ := p.post(t, `{"configurationId":"`+flow+`"}`); status != want {
+				t.Errorf("%s: %s: %d %s, want %d", allowed, flow, status, answer, want)
+			}
+		}
+		p.close(t)
+	}
+}
+
+func TestMalformedSettingsAreErrorsBeforeTheBuild(t *testing.T) {
+	for _, tt := range []struct{ name, value, want string }{
+		{"CORS", "localhost:5173", `CORS: "localhost:5173" is not an origin`},
+		{"CORS", "https://a.example.com, http://localhost:5173/", `CORS: "http://localhost:5173/" is not an origin`},
+		{"CORS", "*", `CORS: "*" is not an origin`},
+		{"HOSTS", "http://10.0.2.2", `HOSTS: "http://10.0.2.2" is not a host`},
+		{"HOSTS", "10.0.2.2:3000", `HOSTS: "10.0.2.2:3000" is not a host`},
+		{"PORT", "http", `PORT: "http" is not a port`},
+		{"PORT", "70000", "invalid port"},
+	} {
+		shell := map[string]string{"PORT": "0"}
+		shell[tt.name] = tt.value
+		getenv := func(name string) string { return shell[name] }
+		built := filepath.Join(t.TempDir(), "built")
+		err := run(t.Context(), []string{project, bootstrap, "touch", built}, getenv, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s=%s: %v, want %s", tt.name, tt.value, err, tt.want)
+		}
+		if _, err := os.Stat(built); err == nil {
+			t.Errorf("%s=%s: the function was built", tt.name, tt.value)
 		}
 	}
-	if len(entries) == 1 {
-		t.Error("the catalogue has no entries")
-	}
-	if resp, text := p.do(t, "GET", "/problems/", "", nil); resp.StatusCode != 200 || text != string(page) {
-		t.Errorf("%d %s", resp.StatusCode, text)
-	}
-	for _, path := range []string{"/problems/nonsense", "/problems/internal/more", "/problems/inter"} {
-		if resp, text := p.do(t, "GET", path, "", nil); resp.StatusCode != 404 {
-			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+}
+
+func TestMisspelledVariableGetsOneLine(t *testing.T) {
+	for name, warned := range map[string]bool{
+		"CORS": false, "HOSTS": false, "PORT": false, "ALLOWED_CONFIGURATION_IDS": false, "INCODE_API_KEY": false,
+		"PATH": false, "HOME": false, "HOSTNAME": false, "AWS_REGION": false,
+		"HOST": true, "PORTS": true, "cors": true, "CUSTOMER_ID_CLAIMS": true, "RETURN_INTERVIEWID": true,
+		"INCODE_URL": true, "ALLOWED_FLOWS": true,
+	} {
+		got := warnings([]string{name + "=canary"})
+		if (strings.Count(got, "\n") == 1 && strings.HasPrefix(got, "Warning: "+name+" has no effect.")) != warned ||
+			!warned && got != "" || strings.Contains(got, "canary") {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }
