@@ -24,11 +24,12 @@ run: ## run the function on localhost:3000 (PORT) with a page to try it; CORS: o
 	@go build -o .build/run ./internal/tooling/run
 	@.build/run . .build/bootstrap env CGO_ENABLED=0 $(BUILD) -o .build/bootstrap ./functions/start
 
+# Four tests at a time, because those of the compiled function wait more than they work.
 .PHONY: test
 test: ## run all tests, also those of the compiled function, with a sample of the fault matrix
 	$(need-go)
 	$(need-cc)
-	go test -race -timeout 30m ./...
+	go test -race -parallel 4 -timeout 30m ./...
 
 .PHONY: test-all
 test-all: ## run all tests with all rows of the fault matrix

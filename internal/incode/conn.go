@@ -7,13 +7,13 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -113,8 +113,8 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (*http.Response, [
 		// Some servers announce when they close an idle connection. Stop using it a second earlier, because the next
 		// request needs time to arrive.
 		if _, timeout, ok := strings.Cut(r.Header.Get("Keep-Alive"), "timeout="); ok {
-			seconds := 0 // if there is no number
-			_, _ = fmt.Sscanf(timeout, "%d", &seconds)
+			timeout, _, _ = strings.Cut(timeout, ",")
+			seconds, _ := strconv.Atoi(timeout) // 0 if it is no number, and then the connection is not used again
 			c.maxIdle = min(maxIdle, time.Duration(seconds-1)*time.Second)
 		}
 		// A load balancer may bind a connection to a backend that has failed or is overloaded.

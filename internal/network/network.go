@@ -37,7 +37,7 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, _ := net.SplitHostPort(address)
 	ips, err := resolver().LookupNetIP(ctx, "ip4", host)
 	if err != nil {
-		return nil, err
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err} // as net.Dialer does; Redact keeps it
 	}
 	deadline, _ := ctx.Deadline()
 	delay := min(attemptDelay, time.Until(deadline)/time.Duration(len(ips)+1)) // so that each address is tried in time

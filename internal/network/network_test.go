@@ -113,6 +113,18 @@ func TestDialFailsWithTheErrorOfAnAddress(t *testing.T) {
 	}
 }
 
+func TestDialFailsWithTheErrorOfTheLookup(t *testing.T) {
+	resolveWith(t, serveDNS(t, func(m dnsmessage.Message) []byte {
+		m.RCode = dnsmessage.RCodeNameError
+		return brokennet.Pack(m)
+	}))
+	_, err := Dial(t.Context(), "tcp", "incode.example.:443")
+	if err == nil || !strings.HasPrefix(err.Error(), "dial tcp: lookup incode.example.") ||
+		!strings.HasSuffix(err.Error(), "no such host") || Redact(err) != err { //nolint:errorlint // the same error
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDialNeedsOneAnswerOnly(t *testing.T) {
 	slow := func(m dnsmessage.Message) []byte { time.Sleep(time.Second); return brokennet.Answer(m, local) }
 	for name, tt := range map[string]struct {

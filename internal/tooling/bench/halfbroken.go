@@ -20,7 +20,7 @@ var halfBroken = []struct {
 	lost      int32     // number of DNS queries of each process that get no response
 	limit     float64   // of the first token, in ms over the floor
 }{
-	{deadAddress, [][4]byte{{203, 0, 113, 1}, {127, 0, 0, 1}}, 0, 1100}, // nothing responds at the first one
+	{deadAddress, [][4]byte{{127, 0, 1, 1}, {127, 0, 0, 1}}, 0, 1100}, // nothing responds at the first one
 	{lostQuery, [][4]byte{{127, 0, 0, 1}}, 1, 800},
 }
 

@@ -11,10 +11,9 @@ import (
 )
 
 // Enter moves the calling goroutine to a network of its own, which has a loopback interface only, and gives it an
-// /etc/resolv.conf with these name servers. There, nothing responds at 203.0.113.0/24, which are addresses for
-// documentation. The sockets that the goroutine opens and the processes that it starts belong to that network, which
-// ends with them. Other goroutines are not affected, not even those that this one starts. It needs root, and ip of
-// iproute2.
+// /etc/resolv.conf with these name servers. There, iptables drops what is sent to 127.0.1.0/24. The sockets that the
+// goroutine opens and the processes that it starts belong to that network, which ends with them. Other goroutines are
+// not affected, not even those that this one starts. It needs root, ip and iptables.
 func Enter(nameServers ...string) error {
 	runtime.LockOSThread() // for good: Go ends the thread with the goroutine
 	if err := syscall.Unshare(syscall.CLONE_NEWNET | syscall.CLONE_NEWNS); err != nil {
@@ -30,5 +29,5 @@ func Enter(nameServers ...string) error {
 		syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), // or the next mount would be everybody's
 		syscall.Mount(file.Name(), "/etc/resolv.conf", "", syscall.MS_BIND, ""),
 		exec.Command("ip", "link", "set", "lo", "up").Run(),
-		exec.Command("ip", "route", "add", "203.0.113.0/24", "dev", "lo").Run()) // Linux drops what is not local there
+		exec.Command("iptables", "-A", "INPUT", "-d", "127.0.1.0/24", "-j", "DROP").Run())
 }
