@@ -66,14 +66,20 @@ type Store struct {
 	// Loads and Failures count the loads that have ended, and those of them that failed. The caller may reset them.
 	Loads, Failures atomic.Int64
 
-	mu        sync.Mutex // guards the fields below
+	mu        sync.Mutex // guards the fields below and those of loading
 	key       Key
-	read      time.Time     // when the load of the key began
-	confirmed time.Time     // when the last load that found the refused key again began
-	began     time.Time     // when the last load began
-	refused   Key           // the refused key that the last load was for, if any
-	loading   chan struct{} // closed at the end of the last load; nil after that
-	err       error         // of the last load; not nil while it is in progress
+	read      time.Time // when the load of the key began
+	confirmed time.Time // when the last load that found the refused key again began
+	began     time.Time // when the last load began
+	refused   Key       // the refused key that the last load was for, if any
+	loading   *load     // the last load; nil after its end
+}
+
+// load is one load of the secret. It keeps its own error, because the next load may begin before the calls that wait
+// for this one go on.
+type load struct {
+	ended chan struct{} // closed at the end
+	err   error         // not nil while the load is in progress, nor after it was replaced
 }
 
 // Get returns the key. refused is the key that Incode has refused, as an earlier call of Get returned it, or the zero
@@ -98,26 +104,27 @@ func (s *Store) Get(ctx context.Context, refused Key) (Key, error) {
 	required := (s.key == (Key{}) || s.key.Equal(refused)) && !within(coolDown, now.Sub(s.confirmed))
 	due := !within(s.MaxAge, age) && !within(min(s.MaxAge, coolDown), sinceLoad)
 	if !loading && (required || due) || required && !s.refused.Equal(refused) {
-		s.began, s.refused, s.loading = now, refused, make(chan struct{})
-		s.err = fmt.Errorf("%w: the load of the secret has not ended", problem.SecretUnavailable)
+		notEnded := fmt.Errorf("%w: the load of the secret has not ended", problem.SecretUnavailable)
+		s.began, s.refused, s.loading = now, refused, &load{make(chan struct{}), notEnded}
 		// The load serves every call that waits for it, so it must not end with the first one.
-		go s.load(context.WithoutCancel(ctx), s.loading, now)
+		go s.run(context.WithoutCancel(ctx), s.loading, now)
 	}
-	if done := s.loading; done != nil && (required || !within(2*s.MaxAge, age)) {
+	current := s.loading
+	if current != nil && (required || !within(2*s.MaxAge, age)) {
 		var limit <-chan time.Time // none
 		if !required {
 			limit = time.After(staleWait - now.Sub(s.began))
 		}
 		s.mu.Unlock()
 		select {
-		case <-done:
+		case <-current.ended:
 		case <-limit:
 		case <-ctx.Done():
 		}
 		s.mu.Lock()
 	}
 	if s.key == (Key{}) {
-		return Key{}, s.err
+		return Key{}, current.err // without a key, every call waits for a load
 	}
 	return s.key, nil
 }
@@ -128,7 +135,7 @@ func wallClock() time.Time { return time.Now().Round(0) }
 // within reports whether less than limit has passed. A negative time means that the clock was set back.
 func within(limit, passed time.Duration) bool { return 0 <= passed && passed < limit }
 
-func (s *Store) load(ctx context.Context, done chan struct{}, began time.Time) {
+func (s *Store) run(ctx context.Context, current *load, began time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	key, err := s.fetch(ctx)
@@ -143,11 +150,11 @@ func (s *Store) load(ctx context.Context, done chan struct{}, began time.Time) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer close(done)
-	if s.loading != done {
+	defer close(current.ended)
+	if s.loading != current {
 		return // another load has begun, because this one took too long or a key was refused
 	}
-	s.loading, s.err = nil, err
+	s.loading, current.err = nil, err
 	if err == nil {
 		s.key, s.read = key, began
 		if key.Equal(s.refused) {
