@@ -43,10 +43,8 @@ func TestUnavailableWithoutAConnection(t *testing.T) {
 		t.Cleanup(server.Close)
 		return server.URL
 	}
-	refusing := listen(t)
-	refusing.Close()
 	for name, tt := range map[string]struct{ baseURL, cause string }{
-		"refused": {"https://" + refusing.Addr().String(), "connection refused"},
+		"refused": {"https://127.0.0.1:1", "connection refused"}, // nothing listens there
 		"no TLS": {strings.Replace(start((*httptest.Server).Start), "http:", "https:", 1),
 			"the server sent something that cannot be parsed"},
 		"certificate of another host": {strings.Replace(start((*httptest.Server).StartTLS), "127.0.0.1", "localhost", 1),

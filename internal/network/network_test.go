@@ -52,14 +52,14 @@ func noResponse(dnsmessage.Message) []byte { return nil }
 // local is where listen listens.
 var local = [4]byte{127, 0, 0, 1}
 
-func listen(t *testing.T) (l net.Listener, port int) {
+func listen(t *testing.T) (port int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return l, l.Addr().(*net.TCPAddr).Port
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // checkDial expects a connection to local.
@@ -84,7 +84,7 @@ func TestDialTriesAllAddresses(t *testing.T) {
 		{0, 7, 2 * time.Second}, // as after a slow lookup: shorter delays, so that all are tried
 	} {
 		t.Run(fmt.Sprintf("%d refuse, %d are dead, within %v", tt.refusing, tt.dead, tt.timeout), func(t *testing.T) {
-			_, port := listen(t)
+			port := listen(t)
 			var ips [][4]byte
 			for i := range tt.refusing {
 				ips = append(ips, [4]byte{127, 0, 2, byte(i + 1)})
@@ -103,13 +103,11 @@ func TestDialTriesAllAddresses(t *testing.T) {
 }
 
 func TestDialFailsWithTheErrorOfAnAddress(t *testing.T) {
-	l, port := listen(t)
-	l.Close()
 	resolveWith(t, serveDNS(t, answer([4]byte{127, 0, 2, 1}, local)))
-	_, err := Dial(t.Context(), "tcp", fmt.Sprintf("incode.example.:%d", port))
-	if want := fmt.Sprintf("127.0.0.1:%d: connect: connection refused", port); err == nil ||
-		!strings.HasSuffix(err.Error(), want) || Redact(err) != err { //nolint:errorlint // the same error
-		t.Errorf("got %v, want ...%s", err, want)
+	_, err := Dial(t.Context(), "tcp", "incode.example.:1") // a port where nothing listens
+	if err == nil || !strings.HasSuffix(err.Error(), "127.0.0.1:1: connect: connection refused") ||
+		Redact(err) != err { //nolint:errorlint // the same error
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -137,7 +135,7 @@ func TestDialNeedsOneAnswerOnly(t *testing.T) {
 		"a lost and a slow answer": {[]func(dnsmessage.Message) []byte{noResponse, slow}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, port := listen(t)
+			port := listen(t)
 			var addresses []string
 			var others atomic.Int32
 			for _, respond := range tt.servers {
@@ -181,11 +179,12 @@ func TestLookupsAreNotShared(t *testing.T) {
 
 // TestLookupFallsBackToTCP has an answer that is too long for UDP. The end of the first exchange must not cut it.
 func TestLookupFallsBackToTCP(t *testing.T) {
-	_, port := listen(t)
-	udp := serveDNS(t, func(m dnsmessage.Message) []byte { m.Truncated = true; return brokennet.Pack(m) })
-	tcp, err := net.Listen("tcp", udp)
-	if err != nil {
-		t.Fatal(err)
+	port := listen(t)
+	var udp string
+	var tcp net.Listener
+	for tcp == nil { // until a port is free for both
+		udp = serveDNS(t, func(m dnsmessage.Message) []byte { m.Truncated = true; return brokennet.Pack(m) })
+		tcp, _ = net.Listen("tcp", udp)
 	}
 	defer tcp.Close()
 	go func() {
