@@ -14,7 +14,7 @@ import (
 
 // lenience is what the contract says about JSON that other readers refuse or read in another way.
 const lenience = "If a name occurs twice, the last one counts. Broken UTF-8 and lone surrogates are read as U+FFFD, " +
-	"which no field accepts."
+	"which no field accepts. interviewId and uuid may be null."
 
 // catalogue holds what the catalogue of problems says beside the values of the problem itself.
 var catalogue = map[*problem.Problem]struct{ happened, remedy string }{
@@ -42,14 +42,15 @@ var catalogue = map[*problem.Problem]struct{ happened, remedy string }{
 		"read it.", "The operator runs `make set-key` or corrects the permissions. `error` in the log says which."},
 	problem.IncodeRejected: {"Incode responded with a 4xx other than 401, 403, 408 and 429.",
 		"Check that the configuration exists in this Incode environment, demo or production."},
-	problem.IncodeUnauthorized: {"Incode refused the API key, and the secret has no newer one.",
+	problem.IncodeUnauthorized: {"Incode refused the API key, and no newer one was found.",
 		"The operator runs `make set-key`, or corrects `IncodeBaseUrl`: key and URL must belong to the same environment."},
 	problem.IncodeForbidden: {"Incode responded with a 403 that has no JSON object, as a firewall in front of " +
-		"Incode does, and the secret has no newer key.", "The operator asks Incode, and names the time of the log line."},
+		"Incode does, and no newer key was found.", "The operator asks Incode, and names the time of the log line."},
 	problem.IncodeInvalidResponse: {"Incode responded with 200 without a usable token, with another status that is no " +
 		"error, or with an error that contains a session.", "If it lasts, the operator checks `IncodeBaseUrl`."},
-	problem.IncodeFailed:   {"Incode responded with a 5xx other than 504.", "If it lasts, the operator asks Incode."},
-	problem.OutcomeUnknown: {"The connection to Incode broke after part of the request was written.", byHand},
+	problem.IncodeFailed: {"Incode responded with a 5xx other than 504.", "If it lasts, the operator asks Incode."},
+	problem.OutcomeUnknown: {"The connection to Incode broke after part of the request was written, " +
+		"or the response was not valid HTTP.", byHand},
 	problem.SecretUnavailable: {
 		"Secrets Manager was too slow, throttled the request, could not be reached, or responded without a secret.", seeLog},
 	problem.IncodeUnavailable: {"Incode could not be reached, or too little time was left for its response.", seeLog},

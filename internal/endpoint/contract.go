@@ -27,7 +27,7 @@ type field struct {
 	maxLength  int                              // of a text, in characters; 0 where the pattern bounds it
 	check      func(config.Config, string) bool // what a pattern cannot express, or nil
 	rule       string                           // the detail of a violation, which never quotes the value
-	// For the OpenAPI document. A format stands for a check.
+	// For the OpenAPI document. A format names a check.
 	format, description, example string
 }
 
@@ -58,12 +58,13 @@ var contract = []field{
 	{name: "language", otherNames: []string{"lang"}, pattern: regexp.MustCompile(`^[a-z]{2,3}(-([A-Z]{2}|[0-9]{3}))?$`),
 		rule:    "Must be a language of 2 or 3 lower-case letters, alone or with a region, like en, en-US or es-419.",
 		example: "en-US", description: "Language of the flow. Incode chooses it when it is left out."},
-	// The characters of RFC 3986. The backslash is not among them, so browsers and Go find the same host in the URL.
+	// The characters of RFC 3986, but in the host only those of a DNS name. After a backslash, an @ or a percent sign,
+	// browsers and Go may find different hosts.
 	{name: "redirectionUrl", otherNames: []string{"redirecturl", "redirecturi"}, example: "https://app.example.com/done",
-		pattern:   regexp.MustCompile(`^https://([A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+$`),
+		pattern:   regexp.MustCompile(`^https://[A-Za-z0-9.:-]+([/?#]([A-Za-z_~?#\[\]@!$&-;=]|%[0-9A-Fa-f]{2})*)?$`),
 		maxLength: 2048, check: mayRedirect,
-		rule:        "Must be an absolute https URL whose host the operator of this endpoint has allowed.",
-		description: "Where the session sends the person at the end. The URL must not contain a user name."},
+		rule:        "Must be an https URL of at most 2048 characters of RFC 3986, without a user name, on an allowed host.",
+		description: "Where the session sends the person at the end. The operator allows hosts."},
 	{name: customFields, example: `{"plan":"premium","age":30,"vip":true}`,
 		rule: "Must be an object of at most 20 members. A name has 1 to 64 characters. A value is a boolean, a string of " +
 			"at most 256 characters, or a number of at most 15 digits without an exponent. No control characters, no U+FFFD.",
@@ -80,7 +81,7 @@ func (f field) accepts(c config.Config, value any) bool {
 }
 
 // isCustomerID accepts what identity providers use: e-mail addresses, distinguished names, letters of any script. It
-// refuses what cannot be seen, such as characters that change the direction of a text.
+// refuses control and format characters, such as those that change the direction of a text.
 func isCustomerID(text string) bool {
 	return text != "" && strings.TrimSpace(text) == text && hasOnly(unicode.IsPrint, text, maxCustomerID)
 }
@@ -88,7 +89,7 @@ func isCustomerID(text string) bool {
 // mayRedirect reports whether a session may redirect the person to this URL.
 func mayRedirect(c config.Config, text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.User == nil && c.RedirectHosts[strings.ToLower(u.Host)]
+	return err == nil && c.RedirectHosts[strings.ToLower(u.Host)]
 }
 
 // violations is everything that is wrong with one body.

@@ -14,7 +14,9 @@ import (
 	"omnistart/internal/problem"
 )
 
-var withRedirects = config.Config{RedirectHosts: map[string]bool{"app.example.com": true, "localhost:8443": true}}
+var withRedirects = config.Config{RedirectHosts: map[string]bool{
+	"app.example.com": true, "ki.example.com": true, "localhost:8443": true,
+}}
 
 // pointersOf returns the pointers to what is wrong with a body, or the code of another problem.
 func pointersOf(t *testing.T, body string) []string {
@@ -82,6 +84,8 @@ func TestFieldRules(t *testing.T) {
 				`"//app.example.com/"`, `"/done"`, `"https:app.example.com"`, `"javascript://app.example.com/%0aalert(1)"`,
 				`"https://evil.example.net/"`, `"https://x.app.example.com/"`, `"https://app.example.com.evil.net/"`,
 				`"https://app.example.com:8443/"`, `"https://localhost/"`, `"https://app%2eexample.com/"`,
+				// U+0130 and U+212A become i and k in lower case.
+				`"https://k%C4%B0.example.com/"`, `"https://%E2%84%AAi.example.com/"`, `"https://k\u0130.example.com/"`,
 				`"https://app.example.com@evil.net/"`, `"https://me@app.example.com/"`,
 				// Browsers read a backslash as a slash, and drop tabs and line feeds.
 				`"https://app.example.com\\@evil.net/"`, `"https://app.example.com/\\evil.net"`, `"https://app.example.com/\ta"`,
@@ -330,6 +334,7 @@ func TestBrokenTextIsRefused(t *testing.T) {
 func TestTextsNameTheLimits(t *testing.T) {
 	for text, limit := range map[string]string{
 		problem.BodyTooLarge.Detail:        fmt.Sprintf("at most %d KiB", maxBody>>10),
+		fieldOf("redirectionUrl").rule:     fmt.Sprintf("at most %d ", fieldOf("redirectionUrl").maxLength),
 		fieldOf("externalCustomerId").rule: fmt.Sprintf("1 to %d ", maxCustomerID),
 		fieldOf(customFields).rule: fmt.Sprintf("at most %d members. A name has 1 to %d characters. "+
 			"A value is a boolean, a string of at most %d characters,", maxCustomFields, maxCustomName, maxCustomText),

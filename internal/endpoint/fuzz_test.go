@@ -232,10 +232,11 @@ func FuzzRedirect(f *testing.F) {
 		"https://app%2eexample.com/", "https://app.example.com:443/", "https://app.example.com:/", "HTTPS://app.example.com/",
 		"https://app.example.com.", "https://evil.net/https://app.example.com", "https://app.example.com?@evil.net",
 		"https://app.example.com#@evil.net", "https://[::1]/", "https://\u212Aapp.example.com/",
+		"https://%C4%B0.example.com/", "https://ki.example.com/", "https://k%C4%B0.example.com/",
 	} {
 		f.Add(s)
 	}
-	simple := regexp.MustCompile(`^https://(app\.example\.com|localhost:8443)(/[A-Za-z0-9/_.-]*)?(\?[a-z0-9=&]*)?$`)
+	simple := regexp.MustCompile(`^https://((app|ki)\.example\.com|localhost:8443)(/[A-Za-z0-9/_.-]*)?(\?[a-z0-9=&]*)?$`)
 	f.Fuzz(func(t *testing.T, s string) {
 		accepted := fieldOf("redirectionUrl").accepts(withRedirects, s)
 		if accepted && (len(s) > 2048 || !withRedirects.RedirectHosts[browserHost(s)]) {

@@ -37,7 +37,7 @@ func define(status int, code, title, sessionStarted, detail string) *Problem {
 const (
 	tryAgain   = "No session was started. Try again after the time in Retry-After."
 	mayExist   = "A session may have been started. Try again only if a second session does no harm."
-	byOperator = "No session was started. The operator of this endpoint has to correct the API key."
+	byOperator = "No session was started. The operator of this endpoint has to correct its settings."
 )
 
 // Errors of the caller.
