@@ -300,20 +300,32 @@ func TestAgesAreMeasuredByTheWallClock(t *testing.T) {
 }
 
 func TestClockThatIsSetBackDelaysNoLoad(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		server, store := newStore()
+		server.Put(secretID, "first")
+		first := get(t, server, store, get(t, server, store, Key{}, 1), 2)
+		server.Put(secretID, "second")
+		freeze(store, -time.Hour)
+		if key := get(t, server, store, Key{}, 3); key.Reveal() != "second" {
+			t.Errorf("got %q", key.Reveal())
+		}
+		server.Put(secretID, "first")
+		freeze(store, -time.Hour)
+		get(t, server, store, Key{}, 4)
+		server.Put(secretID, "third")
+		freeze(store, -time.Hour)
+		if key := get(t, server, store, first, 5); key.Reveal() != "third" {
+			t.Errorf("after Incode refused the key: %q", key.Reveal())
+		}
+	})
+}
+
+func TestClockThatIsSetBackFailsNoLoad(t *testing.T) {
 	server, store := newStore()
-	server.Put(secretID, "first")
-	first := get(t, server, store, get(t, server, store, Key{}, 1), 2)
-	server.Put(secretID, "second")
-	freeze(store, -time.Hour)
-	if key := get(t, server, store, Key{}, 3); key.Reveal() != "second" {
-		t.Errorf("got %q", key.Reveal())
-	}
-	server.Put(secretID, "first")
-	freeze(store, -time.Hour)
-	get(t, server, store, Key{}, 4)
-	server.Put(secretID, "third")
-	freeze(store, -time.Hour)
-	if key := get(t, server, store, first, 5); key.Reveal() != "third" {
-		t.Errorf("after Incode refused the key: %q", key.Reveal())
+	server.Put(secretID, canary)
+	store.loading = &load{ended: make(chan struct{})}
+	store.run(t.Context(), store.loading, wallClock().Add(time.Hour))
+	if store.key.Equal(Key{}) || store.Failures.Load() != 0 {
+		t.Error("the load failed")
 	}
 }

@@ -26,8 +26,9 @@ const (
 	// Secrets Manager that does not answer.
 	loadTimeout = 3 * time.Second
 
-	// coolDown is the minimum time between two loads that find the refused key again, and between two loads that fail
-	// while the key is old. Without it, each request would call Secrets Manager.
+	// coolDown is the minimum time between two loads that find the refused key again. It is also the minimum time, unless
+	// MaxAge is shorter, between two loads that fail while the key is old. Without it, each request would call Secrets
+	// Manager.
 	coolDown = 10 * time.Second
 
 	// staleWait is how long a request waits for a load when the key is older than twice the maximum age.
@@ -72,14 +73,14 @@ type Store struct {
 	confirmed time.Time // when the last load that found the refused key again began
 	began     time.Time // when the last load began
 	refused   Key       // the refused key that the last load was for, if any
-	loading   *load     // the last load; nil after its end
+	loading   *load     // the load in progress, or nil
 }
 
 // load is one load of the secret. It keeps its own error, because the next load may begin before the calls that wait
 // for this one go on.
 type load struct {
 	ended chan struct{} // closed at the end
-	err   error         // not nil while the load is in progress, nor after it was replaced
+	err   error         // SecretUnavailable until the load ends, or if another one replaces it
 }
 
 // Get returns the key. refused is the key that Incode has refused, as an earlier call of Get returned it, or the zero
@@ -100,10 +101,10 @@ func (s *Store) Get(ctx context.Context, refused Key) (Key, error) {
 	defer s.mu.Unlock()
 	now := wallClock()
 	age, sinceLoad := now.Sub(s.read), now.Sub(s.began)
-	loading := s.loading != nil && within(loadTimeout, sinceLoad) // a load that was frozen past its timeout failed
+	inProgress := s.loading != nil && within(loadTimeout, sinceLoad) // a load that was frozen past its timeout failed
 	required := (s.key == (Key{}) || s.key.Equal(refused)) && !within(coolDown, now.Sub(s.confirmed))
 	due := !within(s.MaxAge, age) && !within(min(s.MaxAge, coolDown), sinceLoad)
-	if !loading && (required || due) || required && !s.refused.Equal(refused) {
+	if !inProgress && (required || due) || required && !s.refused.Equal(refused) {
 		notEnded := fmt.Errorf("%w: the load of the secret has not ended", problem.SecretUnavailable)
 		s.began, s.refused, s.loading = now, refused, &load{make(chan struct{}), notEnded}
 		// The load serves every call that waits for it, so it must not end with the first one.
@@ -139,7 +140,7 @@ func (s *Store) run(ctx context.Context, current *load, began time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	key, err := s.fetch(ctx)
-	if err == nil && !within(loadTimeout, wallClock().Sub(began)) {
+	if err == nil && wallClock().Sub(began) >= loadTimeout {
 		err = fmt.Errorf("%w: the load took too long, as in a process that was frozen", problem.SecretUnavailable)
 	}
 	s.Loads.Add(1)

@@ -120,20 +120,22 @@ func TestConcurrentRequestsShareOneLoadAndItsError(t *testing.T) {
 // TestErrorIsThatOfTheLoadThatWasWaitedFor has calls that begin the next load while others have yet to read the error
 // of the last one.
 func TestErrorIsThatOfTheLoadThatWasWaitedFor(t *testing.T) {
-	server, store := newStore()
-	server.PutBinary(secretID, []byte(canary))
-	var calls sync.WaitGroup
-	for range 8 {
-		calls.Go(func() {
-			for range 200 {
-				if _, err := store.Get(t.Context(), Key{}); !errors.Is(err, problem.ServiceMisconfigured) {
-					t.Errorf("got %v, want %v", err, problem.ServiceMisconfigured)
-					return
+	inBubble(t, func(t *testing.T) {
+		server, store := newStore()
+		server.PutBinary(secretID, []byte(canary))
+		var calls sync.WaitGroup
+		for range 8 {
+			calls.Go(func() {
+				for range 200 {
+					if _, err := store.Get(t.Context(), Key{}); !errors.Is(err, problem.ServiceMisconfigured) {
+						t.Errorf("got %v, want %v", err, problem.ServiceMisconfigured)
+						return
+					}
 				}
-			}
-		})
-	}
-	calls.Wait()
+			})
+		}
+		calls.Wait()
+	})
 }
 
 func TestRefusedKeyIsReplacedByANewerVersion(t *testing.T) {
