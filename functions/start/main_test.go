@@ -43,7 +43,7 @@ func TestSession(t *testing.T) {
 		t.Fatalf("log: %v", lines)
 	}
 	for _, key := range []string{"timestamp", "level", "requestId", "apiRequestId", "status", "code", "incodeStatus",
-		"durationMs", "incodeMs", "secretMs", "interviewId"} {
+		"durationMs", "incodeMs", "connectMs", "secretMs", "interviewId"} {
 		if lines[0][key] == nil {
 			t.Errorf("the log line has no %s: %v", key, lines[0])
 		}
@@ -114,7 +114,7 @@ func TestConcurrentCalls(t *testing.T) {
 		t.Errorf("%d tokens, %d sessions, %d requests; want %d of each",
 			len(distinct), h.incode.Sessions(), h.incode.Requests(), callers*calls)
 	}
-	if n := h.connections.Load(); n != concurrency {
+	if n := h.connections.Load(); n < concurrency || n > 2*concurrency { // a call may make a second attempt
 		t.Errorf("%d connections to Incode, want %d", n, concurrency)
 	}
 	if n := h.secrets.Requests(); n != 1 {
@@ -142,7 +142,7 @@ func TestJWTCallerIsTheCustomer(t *testing.T) {
 func TestEveryFlowGetsItsDocumentedResponse(t *testing.T) {
 	t.Parallel() // it waits
 	h := newHarness(t)
-	h.setenv("INCODE_TIMEOUT", shortTimeout)
+	h.setenv("INCODE_TIMEOUT", "10s") // enough for two attempts to connect
 	h.start(t)
 	for _, flow := range incodetest.Flows {
 		want := outcome{flow.Status, flow.Code, ""}

@@ -20,7 +20,7 @@ type Config struct {
 	KeyMaxAge time.Duration
 	// IncodeBaseURL is a scheme and a host, without a path or a trailing slash.
 	IncodeBaseURL *url.URL
-	// ConfigurationIDs are the Incode flows that callers may start. A lone "*" stands for every flow.
+	// ConfigurationIDs are the Incode flows that callers may start. A single "*" stands for every flow.
 	ConfigurationIDs map[string]bool
 	// RedirectHosts are the hosts, in lower case and with a port where they have one, that redirectionUrl may name.
 	// Without any, redirectionUrl is refused.
@@ -81,7 +81,7 @@ func FromEnv(getenv func(string) string) (Config, error) {
 		ReturnInterviewID:    text("RETURN_INTERVIEW_ID", "false", `^(true|false)$`, "true or false") == "true",
 	}
 	if len(c.ConfigurationIDs) == 0 || c.ConfigurationIDs["*"] && len(c.ConfigurationIDs) > 1 {
-		refuse("ALLOWED_CONFIGURATION_IDS", "must list the configuration IDs that callers may use, or be a lone *")
+		refuse("ALLOWED_CONFIGURATION_IDS", "must list the configuration IDs that callers may use, or be a single *")
 	}
 	// Plain HTTP would show the key to the network, so it is for stand-ins on the developer's machine only.
 	base := text("INCODE_BASE_URL", "", `^(https://[a-z0-9][a-z0-9.-]*|`+

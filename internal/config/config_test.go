@@ -3,7 +3,9 @@ package config
 import (
 	"maps"
 	"net/url"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +30,22 @@ func env(variables map[string]string) func(string) string {
 	}
 	maps.Copy(all, variables)
 	return func(name string) string { return all[name] }
+}
+
+// TestDocumentsListTheVariables has the table that the tests of the template compare with the template.
+func TestDocumentsListTheVariables(t *testing.T) {
+	text, err := os.ReadFile("../../functions/start/docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented, read := map[string]bool{}, map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		documented[row[1]] = true
+	}
+	_, _ = FromEnv(func(name string) string { read[name] = true; return "" })
+	if !maps.Equal(documented, read) {
+		t.Errorf("the documents list %v, want %v", documented, read)
+	}
 }
 
 func TestSettings(t *testing.T) {
@@ -85,7 +103,7 @@ func TestSettings(t *testing.T) {
 func TestValidAndInvalidValues(t *testing.T) {
 	const (
 		base = "must be https:// and a host in lower case, without a path or a slash at the end (http:// for localhost only)"
-		ids  = "must list the configuration IDs that callers may use, or be a lone *"
+		ids  = "must list the configuration IDs that callers may use, or be a single *"
 		host = " must be a host name in lower case, without scheme or path"
 		id   = " must be 24 lower-case hex digits, or *"
 		name = " must be a name of 1 to 64 characters"

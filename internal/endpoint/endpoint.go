@@ -48,12 +48,12 @@ func (e *Endpoint) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithDeadline(ctx, deadline.Add(-responseReserve))
 	defer cancel()
-	x.session, x.err = e.serve(ctx, payload, x)
+	x.Session, x.err = e.serve(ctx, payload, x)
 	r := e.response(x)
-	encoded, err := json.Marshal(r)
+	encoded, _ := json.Marshal(r) // cannot fail: r holds strings and a number
 	x.duration = time.Since(began)
 	e.logRequest(ctx, r.StatusCode, x)
-	return encoded, err
+	return encoded, nil
 }
 
 func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (session incode.Session, err error) {
@@ -76,26 +76,25 @@ func (e *Endpoint) serve(ctx context.Context, payload []byte, x *exchange) (sess
 
 // startSession starts a session with the current key. When Incode refuses that key and the secret has a newer one, it
 // makes a second attempt: a refused request has started no session.
-func (e *Endpoint) startSession(ctx context.Context, fields map[string]any, x *exchange) (incode.Session, error) {
-	session, err := incode.Session{}, error(nil) // of the first attempt
+func (e *Endpoint) startSession(ctx context.Context, fields map[string]any, x *exchange) (s incode.Session, err error) {
 	for range 2 {
 		began := time.Now()
 		key, keyErr := e.Keys.Get(ctx, x.key)
 		x.secretTime += time.Since(began)
 		if keyErr != nil || key.Equal(x.key) { // there is no key, or none newer than the refused one
-			return session, cmp.Or(keyErr, err)
+			return s, cmp.Or(keyErr, err)
 		}
 		x.key, x.keyRefreshed = key, err != nil
 		began = time.Now()
 		incodeCtx, cancel := context.WithTimeout(ctx, e.Config.IncodeTimeout)
-		session, err = e.Sessions.Start(incodeCtx, key, fields)
+		s, err = e.Sessions.Start(incodeCtx, key, fields)
 		cancel()
 		x.incodeTime += time.Since(began)
 		if !errors.Is(err, problem.IncodeUnauthorized) && !errors.Is(err, problem.IncodeForbidden) {
-			return session, err
+			return s, err
 		}
 	}
-	return session, err
+	return s, err
 }
 
 // response is a response in API Gateway's payload format 2.0. API Gateway adds the CORS headers, and would ignore ours.
@@ -127,16 +126,16 @@ type failure struct {
 func (e *Endpoint) response(x *exchange) response {
 	r := response{StatusCode: 200}
 	r.Headers.ContentType, r.Headers.CacheControl = "application/json", "no-store"
-	var body any = success{Token: x.session.Token}
+	var body any = success{Token: x.Session.Token}
 	if e.Config.ReturnInterviewID {
-		body = success{x.session.Token, x.session.InterviewID}
+		body = success{x.Session.Token, x.Session.InterviewID}
 	}
 	if p := problemOf(x.err); p != nil {
 		found, _ := errors.AsType[violations](x.err)
 		body = failure{"/problems/" + p.Code, p, x.requestID, found}
 		r.StatusCode, r.Headers.ContentType = p.Status, "application/problem+json"
 		if p.Status == 503 {
-			wait := min(max(x.session.RetryAfter, time.Second), time.Minute)
+			wait := min(max(x.Session.RetryAfter, time.Second), time.Minute)
 			r.Headers.RetryAfter = strconv.Itoa(int(math.Ceil(wait.Seconds())))
 		}
 	}
@@ -145,7 +144,7 @@ func (e *Endpoint) response(x *exchange) response {
 	return r
 }
 
-// problemOf returns nil for no error. It is the only place where an error becomes a problem, and so a status.
+// problemOf returns nil for no error. It is the only place where an error becomes a status.
 func problemOf(err error) *problem.Problem {
 	if p, ok := errors.AsType[*problem.Problem](err); ok || err == nil {
 		return p
@@ -155,23 +154,25 @@ func problemOf(err error) *problem.Problem {
 
 // exchange is one request with its result, as the log line describes it.
 type exchange struct {
-	requestID    string // of Lambda
-	apiRequestID string // of API Gateway
+	requestID, apiRequestID string // of Lambda, and of API Gateway
+
 	authorizer   string // "jwt", "lambda" or "iam", or "" when the event has no authorizer context
 	callerARN    string // of an IAM caller
 	coldStart    bool   // the first request of the process
-	duration     time.Duration
-	secretTime   time.Duration // waiting for the key
-	incodeTime   time.Duration // waiting for Incode, or 0 when Incode was not called
-	key          apikey.Key    // of the last attempt
-	keyRefreshed bool          // Incode refused the key, and the secret had a newer one
-	session      incode.Session
-	err          error
+	keyRefreshed bool   // Incode refused the key, and the secret had a newer one
+
+	// The time of the whole request, of waiting for the key, and of waiting for Incode, which is 0 when Incode was not
+	// called.
+	duration, secretTime, incodeTime time.Duration
+
+	key     apikey.Key     // of the last attempt
+	Session incode.Session // exported, because fmt would show the token of an unexported field
+	err     error
 }
 
 // The metrics in the log line, in CloudWatch's embedded metric format: of every request, of a request that called
-// Incode, and of a failed request. A second line for them would be paid for twice, and a call to CloudWatch would cost
-// the caller time. Each combination of dimension values is billed as one metric, so there are few dimensions.
+// Incode, and of a failed request. A second line for them would cost more, and a call to CloudWatch would cost the
+// caller time. Each combination of dimension values is billed as one metric, so there are few dimensions.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 const (
 	requestMetrics = `{"Namespace":"Omnistart","Dimensions":[["FunctionName"]],"Metrics":[` +
@@ -184,18 +185,18 @@ const (
 		`{"Name":"Failures","Unit":"Count"}]}`
 )
 
-// logRequest writes the only log line of a request. It has no key, no token, no customer ID, no request body and, apart
+// logRequest writes the log line of a request. It has no key, no token, no customer ID, no request body and, apart
 // from the interview ID, no text from Incode. It has the ARN of an IAM caller, because such a caller may name any
 // customer.
 func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 	level := slog.LevelInfo
 	code := cmp.Or(problemOf(x.err), &problem.Problem{Code: "ok"}).Code
 	metrics := `{"Timestamp":` + strconv.FormatInt(time.Now().UnixMilli(), 10) + `,"CloudWatchMetrics":[` + requestMetrics
-	attrs := append(make([]slog.Attr, 0, 24), // as many as there can be
+	attrs := append(make([]slog.Attr, 0, 25), // as many as there can be
 		slog.String("apiRequestId", x.apiRequestID),
 		slog.String("authorizer", x.authorizer),
 		slog.String("callerArn", x.callerARN),
-		slog.String("interviewId", x.session.InterviewID),
+		slog.String("interviewId", x.Session.InterviewID),
 		slog.Int("status", status), slog.String("code", code),
 		slog.Float64("durationMs", milliseconds(x.duration)),
 		slog.Float64("secretMs", milliseconds(x.secretTime)),
@@ -211,7 +212,8 @@ func (e *Endpoint) logRequest(ctx context.Context, status int, x *exchange) {
 	if x.incodeTime > 0 {
 		metrics += incodeMetrics
 		attrs = append(attrs, slog.Float64("incodeMs", milliseconds(x.incodeTime)),
-			slog.Float64("IncodeLatency", milliseconds(x.incodeTime)), slog.Int("incodeStatus", x.session.Status))
+			slog.Float64("connectMs", milliseconds(x.Session.ConnectTime)),
+			slog.Float64("IncodeLatency", milliseconds(x.incodeTime)), slog.Int("incodeStatus", x.Session.Status))
 	}
 	if x.err != nil {
 		metrics += failureMetrics

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -56,7 +57,7 @@ func TestInterviewIDIsReturnedOnlyIfConfigured(t *testing.T) {
 		{false, "6a0f3c9d", `{"token":"t"}`},
 	} {
 		e := &Endpoint{Config: config.Config{ReturnInterviewID: tt.configured}}
-		got := e.response(&exchange{session: incode.Session{Token: "t", InterviewID: tt.id}})
+		got := e.response(&exchange{Session: incode.Session{Token: "t", InterviewID: tt.id}})
 		if got.Body != tt.want {
 			t.Errorf("configured: %t, ID %q: got %s", tt.configured, tt.id, got.Body)
 		}
@@ -295,7 +296,7 @@ func TestFailuresBecomeProblems(t *testing.T) {
 		return func(h *harness) { h.secrets.Fail(code, status) }
 	}
 	noSecret, secretDown := secretFails("ResourceNotFoundException", 400), secretFails("InternalServiceError", 500)
-	incodeDown := func(h *harness) { h.incodeServer.Close() }
+	incodeDown := func(h *harness) { h.Sessions = incode.New(&url.URL{Scheme: "http", Host: "127.0.0.1:1"}) }
 	littleTime := func(h *harness) { h.timeout = responseReserve + 90*time.Millisecond }
 	// A request to the flow that never responds ends only because of these two limits.
 	shortIncodeTimeout := func(h *harness) { h.Config.IncodeTimeout = 2 * time.Second }
@@ -394,12 +395,12 @@ func TestRetryAfterIsOneSecondToOneMinute(t *testing.T) {
 	for wait, want := range map[time.Duration]string{
 		-time.Hour: "1", 0: "1", time.Second: "1", time.Second + 1: "2", time.Minute: "60", math.MaxInt64: "60",
 	} {
-		r := new(Endpoint).response(&exchange{err: problem.IncodeThrottled, session: incode.Session{RetryAfter: wait}})
+		r := new(Endpoint).response(&exchange{err: problem.IncodeThrottled, Session: incode.Session{RetryAfter: wait}})
 		if r.Headers.RetryAfter != want {
 			t.Errorf("%v: got %s, want %s", wait, r.Headers.RetryAfter, want)
 		}
 	}
-	r := new(Endpoint).response(&exchange{err: problem.IncodeFailed, session: incode.Session{RetryAfter: time.Hour}})
+	r := new(Endpoint).response(&exchange{err: problem.IncodeFailed, Session: incode.Session{RetryAfter: time.Hour}})
 	if r.Headers.RetryAfter != "" {
 		t.Errorf("a failure that may have started a session has Retry-After: %s", r.Headers.RetryAfter)
 	}

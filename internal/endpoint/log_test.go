@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"omnistart/internal/apikey"
 	"omnistart/internal/config"
+	"omnistart/internal/incode"
 	"omnistart/internal/problem"
 )
 
@@ -28,12 +30,12 @@ func TestLogLineHasTheTimes(t *testing.T) {
 	e := &Endpoint{Keys: new(apikey.Store), Log: slog.New(slog.NewJSONHandler(&logged, nil))}
 	e.logRequest(t.Context(), 500, &exchange{
 		duration: 161 * time.Millisecond, secretTime: 20 * time.Millisecond, incodeTime: 100_500 * time.Microsecond,
-		err: problem.Internal,
+		Session: incode.Session{ConnectTime: 50 * time.Millisecond}, err: problem.Internal,
 	})
 	var line map[string]any
 	decode(t, logged.Bytes(), &line)
 	for name, want := range map[string]any{
-		"durationMs": 161.0, "secretMs": 20.0, "incodeMs": 100.5, "incodeStatus": 0.0, "interviewId": "",
+		"durationMs": 161.0, "secretMs": 20.0, "incodeMs": 100.5, "connectMs": 50.0, "incodeStatus": 0.0, "interviewId": "",
 		"Overhead": 60.5, "IncodeLatency": 100.5,
 	} {
 		if line[name] != want {
@@ -115,6 +117,25 @@ func TestLogLineNamesTheVersionOfTheKey(t *testing.T) {
 	same := h.secrets.Put(secretID, nextKey)
 	send("refusal of a key that has a new version", failing("0401"), next)
 	send("session with the key of the new version", flow, same)
+}
+
+func TestDashboardShowsEachMetric(t *testing.T) {
+	template, err := os.ReadFile("../../template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var directives []struct{ Metrics []struct{ Name string } }
+	decode(t, []byte("["+requestMetrics+incodeMetrics+failureMetrics+"]"), &directives)
+	for _, directive := range directives {
+		for _, metric := range directive.Metrics {
+			if !strings.Contains(string(template), `["Omnistart", "`+metric.Name+`"`) {
+				t.Errorf("the dashboard does not show %s", metric.Name)
+			}
+		}
+	}
+	if len(directives) != 3 {
+		t.Errorf("%d directives, want 3", len(directives))
+	}
 }
 
 // metricsOf returns the metrics that CloudWatch reads from a log line in its embedded metric format, by

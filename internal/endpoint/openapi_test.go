@@ -149,7 +149,7 @@ var exampleSession = incode.Session{
 }
 
 func responses() object {
-	session := &exchange{session: exampleSession}
+	session := &exchange{Session: exampleSession}
 	ok := new(Endpoint).response(session)
 	withID := Endpoint{Config: config.Config{ReturnInterviewID: true}}
 	all := object{"200": object{"description": "A session was started.", "headers": headersOf(&ok), "content": object{
@@ -217,7 +217,7 @@ func headersOf(r *response) object {
 
 // retryAfterOf returns the seconds in Retry-After when Incode asks for this time.
 func retryAfterOf(wait time.Duration) int {
-	r := new(Endpoint).response(&exchange{err: problem.IncodeThrottled, session: incode.Session{RetryAfter: wait}})
+	r := new(Endpoint).response(&exchange{err: problem.IncodeThrottled, Session: incode.Session{RetryAfter: wait}})
 	seconds, _ := strconv.Atoi(r.Headers.RetryAfter)
 	return seconds
 }

@@ -32,7 +32,7 @@ type httpEvent struct {
 		Authorizer struct {
 			JWT *struct{ Claims map[string]json.RawMessage }
 			IAM *struct{ CognitoIdentity, UserARN any }
-			// Lambda is the context that the integrator's own authorizer returned, or null if it returned none.
+			// Lambda is the context that the operator's own authorizer returned, or null if it returned none.
 			Lambda json.RawMessage
 		}
 	}
@@ -61,10 +61,9 @@ func (e *Endpoint) requestFields(event *httpEvent, x *exchange) (map[string]any,
 	}
 	body := []byte(event.Body)
 	if event.IsBase64Encoded {
-		body, err = base64.StdEncoding.DecodeString(event.Body)
-	}
-	if err != nil {
-		return nil, problem.InvalidJSON
+		if body, err = base64.StdEncoding.DecodeString(event.Body); err != nil {
+			return nil, problem.InvalidJSON
+		}
 	}
 	if len(body) > maxBody {
 		return nil, problem.BodyTooLarge
@@ -85,7 +84,7 @@ func (e *Endpoint) requestFields(event *httpEvent, x *exchange) (map[string]any,
 	return fields, nil
 }
 
-// customer returns the customer that the caller is, according to a JWT or the integrator's own authorizer. It returns
+// customer returns the customer that the caller is, according to a JWT or the operator's own authorizer. It returns
 // "" for a back end, which acts for many customers.
 func (e *Endpoint) customer(event *httpEvent, x *exchange) (string, error) {
 	var claims map[string]json.RawMessage

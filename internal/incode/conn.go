@@ -21,14 +21,14 @@ import (
 	"omnistart/internal/network"
 )
 
-// maxIdle is how long a connection may be idle. Load balancers commonly close an idle connection after 60 seconds, some
-// without a sign.
+// maxIdle is how long a connection may be idle. Load balancers commonly close an idle connection after 60 seconds, and
+// some send no FIN.
 const maxIdle = 50 * time.Second
 
 // maxLifetime is how long a connection may exist. A new one looks up the address again, which may have changed.
 const maxLifetime = 5 * time.Minute
 
-// maxBody bounds a response's body. The sum of both bounds everything that is read: body, header, interim responses and
+// maxBody bounds a response's body. Together they bound everything that is read: body, header, interim responses and
 // the framing of chunks. The bodies of Incode's published examples have about 1 KiB.
 const maxHeader, maxBody = 64 << 10, 64 << 10
 
@@ -51,7 +51,7 @@ type conn struct {
 func open(ctx context.Context, base *url.URL) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, network.ConnectTimeout)
 	defer cancel()
-	// Not the name of a port: package net would read /etc/services for it, which is long on Amazon Linux.
+	// A number, because package net looks up a name in /etc/services, which is long on Amazon Linux.
 	port := cmp.Or(base.Port(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
 	tcp, err := network.Dial(ctx, "tcp", net.JoinHostPort(base.Hostname(), port))
 	if err != nil {
@@ -119,7 +119,8 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) (*http.Response, [
 		}
 		// A load balancer may bind a connection to a backend that has failed or is overloaded.
 		c.reusable = err == nil && len(body) <= maxBody && !r.Close && 200 <= r.StatusCode && r.StatusCode < 500 &&
-			!slices.Contains([]int{408, 421, 429}, r.StatusCode) && in.Buffered() == 0 && c.SetDeadline(time.Time{}) == nil
+			!slices.Contains([]int{408, 421, 429}, r.StatusCode) && in.Buffered() == 0
+		_ = c.SetDeadline(time.Time{}) // after a deadline, healthy could not read
 		return r, body, err
 	}
 }

@@ -76,6 +76,19 @@ func TestConnectionIsOpenedWithinALimit(t *testing.T) {
 	}
 }
 
+func TestConnectTimeIsReportedWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, "https://"+listen(t).Addr().String())
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	s, err := c.Start(ctx, key, fields)
+	failure(t, s, err, problem.IncodeUnavailable)
+	if took := time.Since(began); s.ConnectTime < took/2 || s.ConnectTime > took {
+		t.Errorf("%v of %v", s.ConnectTime, took)
+	}
+}
+
 func TestFailedHandshakeClosesTheConnection(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fail func(server net.Conn, cancel func())
@@ -246,8 +259,8 @@ func TestSilenceEndsAllOlderConnections(t *testing.T) {
 				time.Sleep(time.Second)
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				if s, err := c.Start(ctx, key, fields); err == nil {
-					t.Fatalf("got %v", s)
+				if s, err := c.Start(ctx, key, fields); err == nil || s.ConnectTime != 0 {
+					t.Fatalf("got %v, connected after %v", s, s.ConnectTime)
 				}
 				_, err := c.Start(withDeadline(t), key, fields)
 				if (err == nil) != tt.reuse || other.closed == tt.reuse {
@@ -264,7 +277,7 @@ func TestSilenceDoesNotEndANewerConnection(t *testing.T) {
 		m := &memoryConn{}
 		c := connected(t, m)
 		idle := <-c.idle
-		c.silence.Store(idle.opened.Add(-after).UnixNano())
+		c.timedOut.Store(idle.opened.Add(-after).UnixNano())
 		c.idle <- idle
 		got, err := c.get(t.Context())
 		if (got == idle) != healthy || (err == nil) != healthy || m.closed == healthy {

@@ -28,7 +28,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	visible, id := regexp.MustCompile(`^[!-~]+$`), regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s, err := decode(body)
+		s, err := decode(Session{}, body)
 		token := member(body, "token")
 		if len(body) > maxBody || !visible.MatchString(token) {
 			token = ""

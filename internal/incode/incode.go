@@ -21,7 +21,7 @@ import (
 	"omnistart/internal/problem"
 )
 
-// minWait is less than we assume that Incode takes for any response. A request sent with less time left would start a
+// minWait is the least time in which we expect a response of Incode. A request sent with less time left would start a
 // session that nobody receives.
 const minWait = 100 * time.Millisecond
 
@@ -38,18 +38,21 @@ type Session struct {
 	Status int
 	// RetryAfter is the time in the Retry-After header of an error. It is 0 or negative without one.
 	RetryAfter time.Duration
+	// ConnectTime is the time until there was a connection, or until Start gave up. It is nearly 0 for an idle connection.
+	ConnectTime time.Duration
 }
 
-// Format hides the token from every verb of fmt. A String method was rejected: %d prints the fields of a struct.
+// Format hides the token from every verb of fmt, unless the Session is in an unexported field. A String method was
+// rejected: %d prints the fields of a struct.
 func (s Session) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "[session %s]", s.InterviewID) }
 
 // Client calls one Incode environment. Use [New]. It is safe for concurrent use.
 type Client struct {
 	base *url.URL
 	idle chan *conn
-	// silence is when a request last got no response in time, in nanoseconds since 1970. Connections opened before may
+	// timedOut is when a request last got no response in time, in nanoseconds since 1970. Connections opened before may
 	// have been cut without a FIN or RST, so none of them is used again.
-	silence atomic.Int64
+	timedOut atomic.Int64
 }
 
 // New returns a client for a base URL, which is a scheme and a host.
@@ -59,8 +62,8 @@ func New(base *url.URL) *Client {
 	return &Client{base: base, idle: make(chan *conn, 1000)}
 }
 
-// Connect opens a connection, which the next Start uses. It sends no request: that would prove more, but cost another
-// round trip. After an error, Start opens the connection itself.
+// Connect opens a connection, which the next Start uses. It sends no request, which would cost another round trip.
+// After an error, Start opens the connection itself.
 func (c *Client) Connect(ctx context.Context) error {
 	conn, err := open(ctx, c.base)
 	if err == nil {
@@ -73,38 +76,40 @@ func (c *Client) Connect(ctx context.Context) error {
 // limits for them. ctx must have a deadline.
 //
 // Every request that Incode accepts starts a session, and there is no idempotency key. So Start sends the request at
-// most once. Only when it cannot open a connection does it try again, once.
+// most once. If it cannot open a connection, it tries again, once.
 //
 // An error wraps a [problem.Problem] and quotes nothing of the response body.
 // https://developer.incode.com/docs/start-onboarding-session
-func (c *Client) Start(ctx context.Context, key apikey.Key, fields map[string]any) (Session, error) {
+func (c *Client) Start(ctx context.Context, key apikey.Key, fields map[string]any) (s Session, err error) {
 	body, _ := json.Marshal(fields) // cannot fail: the fields come from JSON
+	began := time.Now()
 	conn, err := c.get(ctx)
 	if err != nil && ctx.Err() == nil {
 		conn, err = c.get(ctx)
 	}
+	s.ConnectTime = time.Since(began)
 	if err != nil {
-		return Session{}, fmt.Errorf("%w: %w", problem.IncodeUnavailable, err)
+		return s, fmt.Errorf("%w: %w", problem.IncodeUnavailable, err)
 	}
 	defer c.put(conn)
 	if deadline, _ := ctx.Deadline(); time.Until(deadline) < minWait {
-		return Session{}, fmt.Errorf("%w: too little time is left for a response", problem.IncodeUnavailable)
+		return s, fmt.Errorf("%w: too little time is left for a response", problem.IncodeUnavailable)
 	}
 	// Neither the host nor the key contains a line break: packages config and apikey have checked them.
 	r, content, err := conn.roundTrip(ctx, fmt.Appendf(nil, "POST /omni/start HTTP/1.1\r\nHost: %s\r\n"+
 		"Accept: application/json\r\nAccept-Encoding: identity\r\nContent-Type: application/json\r\n"+
 		"Content-Length: %d\r\napi-version: 1.0\r\nx-api-key: %s\r\n\r\n%s", c.base.Host, len(body), key.Reveal(), body))
 	if r == nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.silence.Store(time.Now().UnixNano())
+		c.timedOut.Store(time.Now().UnixNano())
 	}
-	return result(r, content, err)
+	return result(s, r, content, err)
 }
 
 // get returns a healthy idle connection, or opens one. The caller owns it until put.
 func (c *Client) get(ctx context.Context) (*conn, error) {
 	select {
 	case conn := <-c.idle:
-		if conn.opened.UnixNano() > c.silence.Load() && conn.healthy() {
+		if conn.opened.UnixNano() > c.timedOut.Load() && conn.healthy() {
 			return conn, nil
 		}
 		conn.Close()
@@ -135,20 +140,20 @@ var (
 	byClass = map[int]*problem.Problem{4: problem.IncodeRejected, 5: problem.IncodeFailed}
 )
 
-// result interprets the response to a request that was sent, in whole or in part. r is nil without a response. err is
-// the reason why there is none, or why the body is incomplete. Only the HTTP status counts: the one in the body may be
-// a code of Incode's own.
-func result(r *http.Response, body []byte, err error) (Session, error) {
+// result adds to s what the response says to a request that was sent, in whole or in part. r is nil without a response.
+// err is the reason why there is none, or why the body is incomplete. Only the HTTP status counts: the one in the body
+// may be a code of Incode's own.
+func result(s Session, r *http.Response, body []byte, err error) (Session, error) {
 	switch {
 	case r != nil && r.StatusCode != http.StatusOK: // a refusal, even when its body is incomplete
 	case err == nil:
-		return decode(body)
+		return decode(s, body)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return Session{}, fmt.Errorf("%w: %w", problem.IncodeTimeout, err)
+		return s, fmt.Errorf("%w: %w", problem.IncodeTimeout, err)
 	default:
-		return Session{}, fmt.Errorf("%w: %w", problem.OutcomeUnknown, network.Redact(err))
+		return s, fmt.Errorf("%w: %w", problem.OutcomeUnknown, network.Redact(err))
 	}
-	s := Session{Status: r.StatusCode, RetryAfter: retryAfter(r.Header.Get("Retry-After"))}
+	s.Status, s.RetryAfter = r.StatusCode, retryAfter(r.Header.Get("Retry-After"))
 	p := cmp.Or(byStatus[r.StatusCode], byClass[r.StatusCode/100], problem.IncodeInvalidResponse)
 	// Incode answers with a JSON object. A 403 of another form is a firewall's, and says nothing about the key.
 	var object map[string]any
@@ -156,7 +161,7 @@ func result(r *http.Response, body []byte, err error) (Session, error) {
 		p = problem.IncodeForbidden
 	}
 	if containsSession.Match(body) {
-		found, _ := decode(body)
+		found, _ := decode(s, body)
 		s.InterviewID, p = found.InterviewID, problem.IncodeInvalidResponse
 	}
 	return s, fmt.Errorf("%w: HTTP %d", p, r.StatusCode)
@@ -170,10 +175,10 @@ var containsSession = regexp.MustCompile(`"(token|interviewId)"\s*:\s*("[^"]|[^"
 // interviewID matches what may be logged. The IDs of Incode's published examples have 24 characters.
 var interviewID = regexp.MustCompile(`^[0-9A-Za-z_-]+$`)
 
-// decode reads the body of a response with status 200. A usable token is success, and nothing else is: Incode calls
-// its responses dynamic, so other members may be missing, new, or of another type.
-func decode(body []byte) (Session, error) {
-	s := Session{Status: http.StatusOK}
+// decode adds to s what the body of a response with status 200 says. A usable token is success, and nothing else is:
+// Incode calls its responses dynamic, so other members may be missing, new, or of another type.
+func decode(s Session, body []byte) (Session, error) {
+	s.Status = http.StatusOK
 	var members map[string]any         // not a struct, because that would also take "Token" for "token"
 	_ = json.Unmarshal(body, &members) // leaves the map nil unless the body is a JSON object
 	if id, _ := members["interviewId"].(string); len(id) <= 64 && interviewID.MatchString(id) {

@@ -357,7 +357,7 @@ func TestTokenIsReadFromTheBody(t *testing.T) {
 func TestInterviewIDIsSafeToLog(t *testing.T) {
 	const allowed = "-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	accepts := func(id string) bool {
-		s, _ := decode(fmt.Appendf(nil, `{"interviewId":%q}`, id))
+		s, _ := decode(Session{}, fmt.Appendf(nil, `{"interviewId":%q}`, id))
 		return s.InterviewID != "" && s.InterviewID == id
 	}
 	for r := range rune(128) {

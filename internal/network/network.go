@@ -86,7 +86,7 @@ func resolver() *net.Resolver {
 	}}
 }
 
-// Redact returns err if it can only describe the connection, and a fixed text otherwise. net/http and crypto/x509
+// Redact returns err if it describes only the connection, and a fixed text otherwise. net/http and crypto/x509
 // quote what they cannot parse, which may be a key or a token, and crypto/tls quotes the names in a certificate. err
 // must not be nil.
 func Redact(err error) error {

@@ -78,12 +78,11 @@ func checkDial(ctx context.Context, t *testing.T, port int) {
 func TestDialTriesAllAddresses(t *testing.T) {
 	for _, tt := range []struct {
 		refusing, dead int
-		timeout        time.Duration
 	}{
-		{0, 0, time.Minute}, {2, 0, time.Minute}, {0, 2, time.Minute}, {1, 1, time.Minute}, {0, 7, time.Minute},
-		{0, 7, 2 * time.Second}, // as after a slow lookup: shorter delays, so that all are tried
+		{0, 0}, {2, 0}, {0, 2}, {1, 1}, {0, 7},
+		{0, 12}, // shorter delays, so that all are tried in 3 seconds
 	} {
-		t.Run(fmt.Sprintf("%d refuse, %d are dead, within %v", tt.refusing, tt.dead, tt.timeout), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d refuse, %d are dead", tt.refusing, tt.dead), func(t *testing.T) {
 			port := listen(t)
 			var ips [][4]byte
 			for i := range tt.refusing {
@@ -95,9 +94,7 @@ func TestDialTriesAllAddresses(t *testing.T) {
 				ips = append(ips, ip)
 			}
 			resolveWith(t, serveDNS(t, answer(append(ips, local)...)))
-			ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
-			defer cancel()
-			checkDial(ctx, t, port)
+			checkDial(t.Context(), t, port)
 		})
 	}
 }
@@ -105,7 +102,7 @@ func TestDialTriesAllAddresses(t *testing.T) {
 func TestDialFailsWithTheErrorOfAnAddress(t *testing.T) {
 	resolveWith(t, serveDNS(t, answer([4]byte{127, 0, 2, 1}, local)))
 	_, err := Dial(t.Context(), "tcp", "incode.example.:1") // a port where nothing listens
-	if err == nil || !strings.HasSuffix(err.Error(), "127.0.0.1:1: connect: connection refused") ||
+	if err == nil || !strings.HasSuffix(err.Error(), ":1: connect: connection refused") ||
 		Redact(err) != err { //nolint:errorlint // the same error
 		t.Errorf("got %v", err)
 	}
