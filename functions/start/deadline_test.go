@@ -78,7 +78,7 @@ func TestDeadlines(t *testing.T) {
 					h := newHarness(t)
 					h.concurrency, h.callers = n.concurrency, n.callers
 					// The function keeps 500 ms of Lambda's time for its response.
-					h.timeout = min(tt.limit*3/4, 4*time.Second)
+					h.timeout = min(tt.limit*2/3, 4*time.Second)
 					h.grace = tt.limit - h.timeout - 100*time.Millisecond
 					s := startRawServer(t, h)
 					tt.hang(t, h, s)

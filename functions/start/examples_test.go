@@ -40,7 +40,7 @@ func TestExamplesOfTheContract(t *testing.T) {
 		"caller-not-allowed":    func(*harness) {},
 		"service-misconfigured": func(h *harness) { h.secrets.Fail("AccessDeniedException", http.StatusBadRequest) },
 		"secret-unavailable":    func(h *harness) { h.secrets.Fail("ThrottlingException", http.StatusBadRequest) },
-		"incode-unavailable":    func(h *harness) { h.incodeServer.Close() },
+		"incode-unavailable":    func(h *harness) { h.setenv("INCODE_BASE_URL", "https://127.0.0.1:1") },
 	} {
 		t.Run(code, func(t *testing.T) {
 			h := newHarness(t)

@@ -291,7 +291,7 @@ func (c serverConn) idleEntry() string {
 func waitUntilNotIdle(t *testing.T, entries []string) {
 	t.Helper()
 	for t.Context().Err() == nil {
-		sockets, err := os.ReadFile("/proc/net/tcp")
+		sockets, err := os.ReadFile("/proc/thread-self/net/tcp") // another thread may have a network of its own
 		if os.IsNotExist(err) && runtime.GOOS != "linux" {
 			return
 		}

@@ -137,7 +137,7 @@ func secretResponses(elsewhere string) []secretFault {
 // try makes calls that meet the fault, before the key has been loaded and after
 // Incode has refused it, and a successful call after each.
 func (f secretFault) try(t *testing.T, m *matrix) {
-	h := m.harness(t)
+	h := m.crowd(t)
 	n := h.callers
 	var broken atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

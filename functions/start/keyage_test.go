@@ -177,10 +177,10 @@ func TestOldKeyStaysInUse(t *testing.T) {
 		h.secrets.PutBinary(secretID, []byte("canary"))
 		return func() {}
 	}
-	mute := func(h *harness) func() { return h.secrets.Hold() }
+	silent := func(h *harness) func() { return h.secrets.Hold() }
 	var wg sync.WaitGroup // rows wait more than they work
 	for name, begin := range map[string]func(*harness) (end func()){
-		"mute": mute, "denied": fail("AccessDeniedException"), "throttled": fail("ThrottlingException"), "slow": nil,
+		"silent": silent, "denied": fail("AccessDeniedException"), "throttled": fail("ThrottlingException"), "slow": nil,
 		"empty value": put(""), "binary value": binary, "JSON without a key": put(`{"a":"canary","b":"canary"}`),
 	} {
 		wg.Go(func() { t.Run(name, func(t *testing.T) { testOldKeyStaysInUse(t, begin) }) })

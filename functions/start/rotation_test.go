@@ -31,11 +31,15 @@ func startLoad(t *testing.T, n int, processes ...*harness) *load {
 	t.Helper()
 	l := &load{done: make([]int, n), tokens: map[string]bool{}}
 	l.changed = sync.NewCond(&l.mu)
-	t.Cleanup(func() { l.stop() }) // a test that fails early stops no caller
+	t.Cleanup(func() { l.stop() })  // a test that fails early stops no caller
+	first := make(chan struct{}, 8) // the first calls, since the timeout for connections must suffice for the handshakes
 	for i := range n {
 		l.running.Go(func() {
+			first <- struct{}{}
+			connected := sync.OnceFunc(func() { <-first })
 			for stopped := false; !stopped; {
 				resp := processes[i%len(processes)].startSession(t, incodetest.FlowID)
+				connected()
 				if resp.status != 200 {
 					t.Errorf("got %+v", resp)
 				}

@@ -72,8 +72,8 @@ func pair(t *testing.T, rtt time.Duration) (l *link, client, server net.Conn) {
 
 func TestLinkDelaysAndKeepsTheOrder(t *testing.T) {
 	const rtt = 20 * time.Millisecond
-	_, client, server := pair(t, rtt)
 	began := time.Now()
+	_, client, server := pair(t, rtt)
 	text := strings.Repeat("0123456789", 10<<10) // many chunks
 	go func() {
 		_, _ = io.WriteString(client, text)

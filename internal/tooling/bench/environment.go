@@ -21,18 +21,16 @@ import (
 	"omnistart/internal/tooling/secretsmanagertest"
 )
 
-// distance is the network's round-trip time to the two services, and the time
-// that they take for a request.
+// distance is the network's round-trip time to the two services, and the time that they take for a request.
 type distance struct {
 	secretsRTT, secretsLatency, incodeRTT, incodeLatency time.Duration
 }
 
-// floor is the shortest possible time to a first token: Incode's TCP handshake,
-// TLS handshake and request. The secret is loaded at the same time.
+// floor is the shortest possible time to a first token: Incode's TCP handshake, TLS handshake and request. The secret
+// is loaded at the same time.
 func (d distance) floor() time.Duration { return 3*d.incodeRTT + d.incodeLatency }
 
-// environment is what the processes of a scenario run in: the two services, over
-// TLS, and the environment variables.
+// environment is what the processes of a scenario run in: the two services, over TLS, and the environment variables.
 type environment struct {
 	scenario
 	variables    []string
@@ -43,8 +41,7 @@ type environment struct {
 	controlGroup string // its directory, if the scenario limits the CPU
 }
 
-// newEnvironment starts the services and writes the files with which the variants
-// verify their certificate to dir.
+// newEnvironment starts the services and writes the files with which the variants verify their certificate to dir.
 func newEnvironment(dir string, sc scenario) (*environment, error) {
 	e := &environment{scenario: sc, incode: incodetest.New()}
 	secrets := secretsmanagertest.New()
@@ -93,9 +90,8 @@ func (e *environment) close() {
 	_ = os.Remove(e.controlGroup) // which has no processes any more
 }
 
-// trustStore writes files like those of Amazon Linux 2023 to dir, with this
-// machine's certificate authorities and one more, and returns the variables that
-// name them. The authorities of Debian and of Amazon Linux are Mozilla's, so that
+// trustStore writes files like those of Amazon Linux 2023 to dir, with this machine's certificate authorities and one
+// more, and returns the variables that name them. The authorities of Debian and of Amazon Linux are Mozilla's, so that
 // parsing them takes as long as on Lambda.
 func trustStore(dir string, root *x509.Certificate) (variables []string, err error) {
 	bundle, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
@@ -104,8 +100,8 @@ func trustStore(dir string, root *x509.Certificate) (variables []string, err err
 	}
 	rootPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw})
 	bundle = append(bundle, rootPEM...)
-	// Amazon Linux has the bundle twice in /etc/pki/tls/certs, and /etc/ssl/certs is
-	// a link to that. Go reads a bundle and both directories (golang/go#79018).
+	// Amazon Linux has the bundle twice in /etc/pki/tls/certs, and /etc/ssl/certs is a link to that. Go reads a bundle and
+	// both directories (golang/go#79018).
 	certs, link := filepath.Join(dir, "certs"), filepath.Join(dir, "link")
 	_ = os.Remove(link)
 	err = errors.Join(
@@ -122,8 +118,8 @@ func trustStore(dir string, root *x509.Certificate) (variables []string, err err
 	}, err
 }
 
-// newCPULimit creates a control group whose processes have the part of a CPU that
-// Lambda gives a function with this memory. 1,769 MB have one CPU:
+// newCPULimit creates a control group whose processes have the part of a CPU that Lambda gives a function with this
+// memory. 1,769 MB have one CPU:
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 // The period of 20 ms is Lambda's, as measured by others.
 func newCPULimit(megabytes int) (dir string, err error) {

@@ -1,8 +1,7 @@
 //go:build linux
 
-// Command bench measures how much time the function adds to Incode's own, cold
-// and warm, and compares it with other implementations. It serves Lambda's
-// Runtime API, Secrets Manager and Incode, the last two over TLS and with the
+// Command bench measures how much time the function adds to Incode's own, cold and warm, and compares it with other
+// implementations. It serves Lambda's Runtime API, Secrets Manager and Incode, the last two over TLS and with the
 // delays of a network. It fails when a figure exceeds its limit.
 package main
 
@@ -82,8 +81,8 @@ type bench struct {
 	notMeasured []string // what this machine does not support
 }
 
-// measure runs all variants in all scenarios, round by round, so that a slow
-// moment of the machine affects all of them. The order rotates.
+// measure runs all variants in all scenarios, round by round, so that a slow moment of the machine affects all of them.
+// The order rotates.
 func (b *bench) measure(ctx context.Context) (samples, error) {
 	var environments []*environment
 	for _, sc := range scenarios {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// link is a server's listener at a distance: it delays all data, and can break
-// its connections. With an rtt of zero it does neither.
+// link is a server's listener at a distance: it delays all data, and can break its connections. With an rtt of zero it
+// does neither.
 type link struct {
 	net.Listener
 	rtt time.Duration
@@ -32,9 +32,8 @@ func newLink(rtt time.Duration) (*link, error) {
 	return &link{Listener: l, rtt: rtt}, err
 }
 
-// Accept returns a connection that delays all data by half of rtt in each
-// direction. The first data arrives one rtt later, which stands for the TCP
-// handshake.
+// Accept returns a connection that delays all data by half of rtt in each direction. The first data arrives one rtt
+// later, which stands for the TCP handshake.
 func (l *link) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err != nil || l.rtt == 0 {
@@ -57,8 +56,7 @@ func (l *link) accepted() []*conn {
 	return slices.Clone(l.conns)
 }
 
-// copy copies until one side ends. Data that arrives before opening is treated as
-// if it arrived then.
+// copy copies until one side ends. Data that arrives before opening is treated as if it arrived then.
 func (c *conn) copy(to, from net.Conn, opening time.Time, delay time.Duration) {
 	type chunk struct {
 		data []byte
@@ -94,8 +92,8 @@ func (c *conn) copy(to, from net.Conn, opening time.Time, delay time.Duration) {
 	_ = to.Close()
 }
 
-// sleep is more exact than time.Sleep, which may return a millisecond late. A
-// cold start crosses the network many times.
+// sleep is more exact than time.Sleep, which may return a millisecond late. A cold start crosses the network many
+// times.
 func sleep(d time.Duration) {
 	if d <= 0 {
 		return

@@ -66,8 +66,8 @@ type figure struct {
 
 func (f figure) exceeded() bool { return f.value > f.limit }
 
-// figures returns all that have a limit. The time to the first token is that of
-// the fastest round, because other programs on the machine only add time.
+// figures returns all that have a limit. The time to the first token is that of the fastest round, because other
+// programs on the machine only add time.
 func (s samples) figures(binarySize int64, failed, duplicates int) []figure {
 	inL, inL128 := s[sample{inL, product, firstToken}], s[sample{inL128, product, firstToken}]
 	figures := []figure{
@@ -126,8 +126,7 @@ func (b *bench) print(rows []row, figures []figure) {
 	}
 }
 
-// chart draws the first two rows as SVG bars. Libraries for charts would be the
-// largest dependency of the module.
+// chart draws the first two rows as SVG bars. Libraries for charts would be the largest dependency of the module.
 func chart(rows []row) []byte {
 	const (
 		left, top     = 150, 78

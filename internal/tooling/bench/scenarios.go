@@ -26,8 +26,7 @@ type scenario struct {
 const noNetwork, inL, inL128 = "no network", "L", "L, 128 MB"
 
 var (
-	// distanceL was the design target: Secrets Manager in the same region, Incode
-	// across the internet.
+	// distanceL was the design target: Secrets Manager in the same region, Incode across the internet.
 	distanceL = distance{
 		secretsRTT: 2 * time.Millisecond, secretsLatency: 10 * time.Millisecond,
 		incodeRTT: 40 * time.Millisecond, incodeLatency: 120 * time.Millisecond,
@@ -50,8 +49,7 @@ const product, bare, naive, node = "this function", "bare", "naive Go", "Node.js
 
 var variantNames = []string{product, bare, naive, node}
 
-// installed returns the implementations in dir. Node.js is the last one, if npm
-// has installed its packages.
+// installed returns the implementations in dir. Node.js is the last one, if npm has installed its packages.
 func installed(dir string) []variant {
 	all := []variant{
 		{product, filepath.Join(dir, "start"), []string{"SSL_CERT_DIR=/nonexistent", "GOMAXPROCS=1"}},
@@ -71,8 +69,8 @@ func (v variant) start(ctx context.Context, env *environment) (*runtimeapitest.F
 	})
 }
 
-// What is measured in each process: times in ms, memory in MB. The warm ones are of
-// a request after the first, without the time that Incode takes.
+// What is measured in each process: times in ms, memory in MB. The warm ones are of a request after the first, without
+// the time that Incode takes.
 const (
 	firstToken, initCPU, peakMemory = "first token", "init CPU", "peak memory"
 	warmMedian, warmP99, warmCPU    = "warm median", "warm p99", "warm CPU"
@@ -138,8 +136,8 @@ func invoke(ctx context.Context, f *runtimeapitest.Function, event []byte) (runt
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 
 const (
-	// frozenProcesses is how many processes meet each break. Half of them have
-	// answered a request before. The others have only opened a connection.
+	// frozenProcesses is how many processes meet each break. Half of them have answered a request before. The others have
+	// only opened a connection.
 	frozenProcesses = 50
 
 	// maxIdle is longer than the product keeps an idle connection.
@@ -151,9 +149,8 @@ func closed(c *conn) { _ = c.Close() }                    // the server sends FI
 func reset(c *conn)  { _, _ = c.SetLinger(0), c.Close() } // the server sends RST
 func silent(c *conn) { c.silent.Store(true) }             // a router drops all packets
 
-// freeze stops processes as Lambda does between two events, breaks their
-// connections to Incode, and gives each an event before it continues. It returns
-// how many processes failed that request, and how many requests arrived at Incode
+// freeze stops processes as Lambda does between two events, breaks their connections to Incode, and gives each an event
+// before it continues. It returns how many processes failed that request, and how many requests arrived at Incode
 // beyond those that were made.
 func (b *bench) freeze(ctx context.Context) (failed, duplicates int, err error) {
 	env, err := newEnvironment(b.dir, scenario{distance: distance{incodeRTT: time.Millisecond}})

@@ -1,6 +1,7 @@
 """Runs make local, and what else the proofs talk to, and stops all of it again."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -34,10 +35,15 @@ def documented_code(language, text=""):
     return code
 
 
+# Below the ports that the kernel gives to clients, so that none is taken before it is used.
+PORTS = itertools.count(20000 + os.getpid() % 10000)
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 class Process:
@@ -97,7 +103,12 @@ class Local(Process):
         with response:
             return response.status, response.headers, json.load(response)
 
-    def request_lines(self):
-        """The lines that the function has logged for its requests."""
-        lines = (json.loads(line) for line in self.output().splitlines() if line.startswith("{") and line.endswith("}"))
-        return [line for line in lines if line.get("message") == "request"]
+    def request_lines(self, at_least=0):
+        """The lines that the function has logged for its requests. SAM CLI may print one after it has responded."""
+        for _ in range(200):
+            lines = (json.loads(line) for line in self.output().splitlines() if line.startswith("{") and line.endswith("}"))
+            requests = [line for line in lines if line.get("message") == "request"]
+            if len(requests) >= at_least:
+                return requests
+            time.sleep(0.1)
+        raise AssertionError(f"fewer than {at_least} request lines:\n{self.output()}")

@@ -61,7 +61,7 @@ def client(request, tmp_path_factory):
 
     def shortened(code, seconds):
         assert seconds in code
-        return code.replace(seconds, seconds.replace("30", "1"))
+        return code.replace(seconds, seconds.replace("30", "5"))
 
     match request.param:
         case "js":

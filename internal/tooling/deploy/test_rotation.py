@@ -62,7 +62,7 @@ def test_a_rotated_key_is_picked_up_without_a_restart(moto, tmp_path):
         status, _, answer = local.post({"configurationId": FLOW})
         assert status == 200 and answer["token"]
 
-        assert [line["coldStart"] for line in local.request_lines()] == [True, False, False], "one process answered all"
+        assert [line["coldStart"] for line in local.request_lines(3)] == [True, False, False], "one process answered all"
         assert not {OLD, NEW} & set(local.output().split('"'))
     finally:
         for process in reversed(running):

@@ -14,8 +14,8 @@ const FlowID = "6245f1e0c8d4b2a39e7f1c05"
 type Flow struct {
 	ID   string // 24 hex digits
 	Does string // what Incode does, as a phrase
-	// Status and Code are the response of our endpoint to its caller: the HTTP status
-	// and the code of the problem, which is "" for a session.
+	// Status and Code are the response of our endpoint to its caller: the HTTP status and the code of the problem, which
+	// is "" for a session.
 	Status int
 	Code   string
 
@@ -30,15 +30,14 @@ const (
 	invalid = "incode-invalid-response"
 )
 
-// Flows lists every flow of the stand-in: the one that works, and one for each way
-// in which Incode, or a proxy in front of it, can fail. Incode responds to any
-// other ID with the 400 for an unknown configuration.
+// Flows lists every flow of the stand-in: the one that works, and one for each way in which Incode, or a proxy in front
+// of it, can fail. Incode responds to any other ID with the 400 for an unknown configuration.
 var Flows = []Flow{
 	{FlowID, "starts a session", 200, "", with(200, func(session) {})},
 	{zeros + "0400", "400: Incode rejects the request", 502, "incode-rejected", fail(400, "Bad parameter")},
 	{zeros + "0401", "401: Incode refuses the key", 502, "incode-unauthorized", fail(401, "Unauthorized")},
 	{zeros + "0403", "403: Incode refuses the key", 502, "incode-unauthorized", fail(403, "API key is invalid")},
-	{zeros + "f403", "403 of a firewall in front of Incode", 502, "incode-forbidden", html(403, "<title>Forbidden</title>")},
+	{zeros + "f403", "403: a firewall in front of Incode", 502, "incode-forbidden", html(403, "<title>Forbidden</title>")},
 	{zeros + "0429", "429 with Retry-After: 7", 503, "incode-throttled", fail(429, "Too many requests")},
 	{zeros + "0500", "500: Incode fails", 502, "incode-failed", fail(500, "Unexpected error")},
 	{zeros + "0504", "504: a gateway in front of Incode gives up", 504, "incode-timeout", fail(504, "Gateway timeout")},
@@ -83,8 +82,7 @@ func html(status int, body string) serveFunc {
 	}
 }
 
-// redirect points to this server by the name localhost, so that Requests counts
-// the request of a client that follows.
+// redirect points to this server by the name localhost, so that Requests counts the request of a client that follows.
 func redirect(status int) serveFunc {
 	return func(_ *Server, w http.ResponseWriter, r *http.Request, _ map[string]any) {
 		scheme := "http"
@@ -106,8 +104,8 @@ func cutOff(s *Server, w http.ResponseWriter, _ *http.Request, fields map[string
 	panic(http.ErrAbortHandler)
 }
 
-// hangUp closes the connection after the request. The client cannot know whether
-// it has started a session. Here it has not.
+// hangUp closes the connection after the request. The client cannot know whether it has started a session. Here it has
+// not.
 func hangUp(*Server, http.ResponseWriter, *http.Request, map[string]any) {
 	panic(http.ErrAbortHandler)
 }

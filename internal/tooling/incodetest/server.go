@@ -1,6 +1,5 @@
-// Package incodetest is a stand-in for Incode: a real HTTP server for POST
-// /omni/start that enforces what Incode enforces, responds as Incode does, and
-// fails on request.
+// Package incodetest is a stand-in for Incode: a real HTTP server for POST /omni/start that enforces what Incode
+// enforces, responds as Incode does, and fails on request.
 package incodetest
 
 import (
@@ -18,15 +17,14 @@ import (
 	"time"
 )
 
-// Key is the API key that a new Server accepts. It has the form of a real one
-// and opens nothing.
+// Key is the API key that a new Server accepts. It has the form of a real one and opens nothing.
 const Key = "fa4efa4efa4efa4efa4efa4efa4efa4efa4efa4e"
 
 // path is the only path of the stand-in. Incode's errors repeat it.
 const path = "/omni/start"
 
-// Server is the stand-in. Create it with New and hand it to net/http or
-// net/http/httptest. All methods are safe for concurrent use.
+// Server is the stand-in. Create it with New and hand it to net/http or net/http/httptest. All methods are safe for
+// concurrent use.
 type Server struct {
 	Latency time.Duration // of every well-formed call; set it before the first request
 	AnyFlow bool          // flows that are not in Flows start a session, too; likewise
@@ -55,8 +53,8 @@ func New() *Server {
 	return s
 }
 
-// Close ends every request that waits for a response. Call it before closing the
-// HTTP server, which waits for its requests.
+// Close ends every request that waits for a response. Call it before closing the HTTP server, which waits for its
+// requests.
 func (s *Server) Close() { s.close() }
 
 // SetKey replaces the accepted keys, from the next request on.
@@ -69,12 +67,12 @@ func (s *Server) SetKey(key string, also ...string) {
 // Requests returns how many requests have arrived, valid or not.
 func (s *Server) Requests() int { return int(s.requests.Load()) }
 
-// Sessions returns how many sessions were created, including those whose token
-// never reached the caller: Incode would count and bill them all.
+// Sessions returns how many sessions were created, including those whose token never reached the caller: Incode would
+// count and bill them all.
 func (s *Server) Sessions() int { return int(s.sessions.Load()) }
 
-// SessionsOf returns the tokens of the sessions that were created for an
-// externalCustomerId, including those that never reached the caller.
+// SessionsOf returns the tokens of the sessions that were created for an externalCustomerId, including those that never
+// reached the caller.
 func (s *Server) SessionsOf(customer string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,16 +83,15 @@ func (s *Server) SessionsOf(customer string) []string {
 	return tokens
 }
 
-// Last returns the latest request, or the zero Request before the first. The caller
-// must not change its maps.
+// Last returns the latest request, or the zero Request before the first. The caller must not change its maps.
 func (s *Server) Last() Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last
 }
 
-// ServeHTTP responds as Incode does. Of several faults in a request it reports the
-// first in this order: gateway, path, method, headers, key, body, flow.
+// ServeHTTP responds as Incode does. Of several faults in a request it reports the first in this order: gateway, path,
+// method, headers, key, body, flow.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, readErr := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	var fields map[string]any
@@ -147,8 +144,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, fields map[string
 	writeError(w, http.StatusBadRequest, 4009, "Configuration does not exist")
 }
 
-// wait returns when done is ready. If the client leaves or the server closes
-// before, it closes the connection instead.
+// wait returns when done is ready. If the client leaves or the server closes before, it closes the connection instead.
 func (s *Server) wait(ctx context.Context, done <-chan time.Time) {
 	select {
 	case <-done:
@@ -165,8 +161,8 @@ var textFields = []string{
 	"uuid",
 }
 
-// checkFields refuses whatever the documented request does not have. Incode itself
-// may be more lenient, but a lenient stand-in would hide a misspelled field.
+// checkFields refuses whatever the documented request does not have. Incode itself may be more lenient, but a lenient
+// stand-in would hide a misspelled field.
 func checkFields(fields map[string]any) error {
 	custom, hasCustom := fields["customFields"].(map[string]any)
 	for name, value := range fields {
@@ -189,8 +185,8 @@ func checkFields(fields map[string]any) error {
 	return nil
 }
 
-// writeError responds in the format of Incode's errors. code is the status in the
-// body, which may differ from the HTTP status.
+// writeError responds in the format of Incode's errors. code is the status in the body, which may differ from the HTTP
+// status.
 func writeError(w http.ResponseWriter, status, code int, message string) {
 	writeJSON(w, status, map[string]any{
 		"timestamp": time.Now().UnixMilli(),

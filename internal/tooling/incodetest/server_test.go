@@ -167,7 +167,7 @@ func TestEnforcesIncodesRules(t *testing.T) {
 	}
 }
 
-func TestEveryOtherFlowStartsASessionWithAnyFlow(t *testing.T) {
+func TestAnyFlowStartsASession(t *testing.T) {
 	server, url, client := serve(t)
 	server.AnyFlow = true
 	for flow, want := range map[string]int{"6245f1e0c8d4b2a39e7f1c06": 200, flowEnding("0500"): 500} {

@@ -7,15 +7,15 @@ import (
 	"fmt"
 )
 
-// session is Incode's response to a started session. Incode calls its 2xx bodies
-// dynamic, so it also has a field that no client knows.
+// session is Incode's response to a started session. Incode calls its 2xx bodies dynamic, so it also has a field that
+// no client knows.
 type session map[string]any
 
-// newSession creates the next session. The n-th session since New is always the
-// same, token included, so documentation can print it and tests can compare it.
+// newSession creates the next session. The n-th session since New is always the same, token included, so documentation
+// can print it and tests can compare it.
 //
-// A call that names a session (interviewId or uuid) gets a token for that session,
-// and creates none. This is why a caller must never choose it.
+// A call that names a session (interviewId or uuid) gets a token for that session, and creates none. This is why a
+// caller must never choose it.
 func (s *Server) newSession(fields map[string]any) session {
 	id, existing := fields["interviewId"].(string)
 	if uuid, ok := fields["uuid"].(string); ok {
@@ -48,8 +48,8 @@ func (s *Server) newSession(fields map[string]any) session {
 // interviewID returns the interview ID of the n-th session.
 func interviewID(n int) string { return fmt.Sprintf("68e3a1b0c4d5e6f7%08x", n) }
 
-// token returns a JWT like Incode's, signed with a key that is not secret. It has
-// no time of expiry, since it must be the same in every run.
+// token returns a JWT like Incode's, signed with a key that is not secret. It has no time of expiry, since it must be
+// the same in every run.
 func token(interviewID string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	claims := fmt.Sprintf(`{"externalUserId":%q,"role":"ACCESS"}`, interviewID)

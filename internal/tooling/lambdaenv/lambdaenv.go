@@ -1,13 +1,12 @@
-// Package lambdaenv contains the environment of the function: what Lambda sets,
-// and what the function needs to find its secret and Incode.
+// Package lambdaenv contains the environment of the function: what Lambda sets, and what the function needs to find its
+// secret and Incode.
 package lambdaenv
 
 // SecretID is the name of the secret with Incode's API key.
 const SecretID = "omnistart/incode-api-key" //nolint:gosec // a name
 
-// Variables returns the whole environment of a function that calls Secrets Manager
-// and Incode at these URLs, as "name=value". A variable in more replaces one of the
-// same name, because os/exec takes the last.
+// Variables returns the whole environment of a function that calls Secrets Manager and Incode at these URLs, as
+// "name=value". A variable in more replaces one of the same name, because os/exec takes the last.
 func Variables(secretsURL, incodeURL string, more ...string) []string {
 	return append([]string{
 		"AWS_LAMBDA_FUNCTION_NAME=start",

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Check prints v with every verb of fmt that prints text, logs it with both
-// handlers of slog, and fails the test if a secret shows.
+// Check prints v with every verb of fmt that prints text, logs it with both handlers of slog, and fails the test if a
+// secret shows.
 func Check(t testing.TB, v any, secrets ...string) {
 	t.Helper()
 	Printed(t, v, secrets...)

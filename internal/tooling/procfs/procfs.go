@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// CPUTime returns the CPU time that the process has used in user and kernel
-// mode: the sum over its threads, none of which must have ended. (Neither Go nor
-// Node.js ends threads here.) Unlike /proc/PID/stat it is exact to nanoseconds.
+// CPUTime returns the CPU time that the process has used in user and kernel mode: the sum over its threads, none of
+// which must have ended. (Neither Go nor Node.js ends threads here.) Unlike /proc/PID/stat it is exact to nanoseconds.
 func CPUTime(pid int) (time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
@@ -35,8 +34,8 @@ func CPUTime(pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// Status returns a number from /proc/PID/status: of Threads, or in bytes of VmRSS
-// (physical memory in use) and VmHWM (its peak).
+// Status returns a number from /proc/PID/status: of Threads, or in bytes of VmRSS (physical memory in use) and VmHWM
+// (its peak).
 func Status(pid int, name string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -1,6 +1,5 @@
-// Command bare only forwards requests to Incode. The key comes from the
-// environment, so there is no AWS SDK, and nothing is validated. It shows what the
-// product's guarantees cost.
+// Command bare only forwards requests to Incode. The key comes from the environment, so there is no AWS SDK, and
+// nothing is validated. It shows what the product's guarantees cost.
 package main
 
 import (

@@ -1,6 +1,5 @@
-// Command naive is what a competent engineer writes from the documentation of AWS
-// and Incode: it reads the secret at init, has one HTTP client for all requests,
-// and uses encoding/json. The product is compared with it.
+// Command naive is what a competent engineer writes from the documentation of AWS and Incode: it reads the secret at
+// init, has one HTTP client for all requests, and uses encoding/json. The product is compared with it.
 package main
 
 import (
