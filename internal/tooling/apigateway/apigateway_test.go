@@ -50,7 +50,8 @@ func TestEventEqualsACapturedOne(t *testing.T) {
 	if err != nil || at.Before(before) || at.Unix() != c.TimeEpoch/1000 {
 		t.Errorf("time %q, timeEpoch %d, %v", c.Time, c.TimeEpoch, err)
 	}
-	want.RequestContext.RequestID, want.RequestContext.Time, want.RequestContext.TimeEpoch = c.RequestID, c.Time, c.TimeEpoch
+	w := &want.RequestContext
+	w.RequestID, w.Time, w.TimeEpoch = c.RequestID, c.Time, c.TimeEpoch
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -78,6 +78,7 @@ func TestRefusalNamesWhatIsNotAllowed(t *testing.T) {
 	for _, tt := range []struct{ name, method, origin, asks, headers, want string }{
 		{"allowed", "OPTIONS", listed, "POST", "authorization, content-type", ""},
 		{"no headers", "OPTIONS", listed, "POST", "", ""},
+		{"header in another case", "OPTIONS", listed, "POST", "Content-Type", ""},
 		{"origin", "OPTIONS", "https://b.example.com", "POST", "", `Origin "https://b.example.com" is not allowed`},
 		{"method", "OPTIONS", listed, "PUT", "", `Access-Control-Request-Method "PUT" is not allowed`},
 		{"one of two headers", "OPTIONS", listed, "POST", "content-type,traceparent",
@@ -86,6 +87,7 @@ func TestRefusalNamesWhatIsNotAllowed(t *testing.T) {
 			`Access-Control-Request-Headers "x-a" is not allowed, Access-Control-Request-Method "PUT" is not allowed, ` +
 				`Origin "null" is not allowed`},
 		{"no preflight", "OPTIONS", "null", "", "x-a", ""},
+		{"no origin", "OPTIONS", "", "PUT", "x-a", ""},
 		{"request", "POST", "null", "PUT", "", ""},
 	} {
 		r := httptest.NewRequest(tt.method, "/omni/start", nil)

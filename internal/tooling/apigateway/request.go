@@ -1,10 +1,8 @@
-// Package apigateway stands in for an API Gateway HTTP API on a developer's
-// machine: it converts an HTTP request to the event that a Lambda function gets
-// (payload format 2.0), and the function's response to an HTTP response.
+// Package apigateway stands in for an API Gateway HTTP API on a developer's machine: it converts an HTTP request to the
+// event that a Lambda function gets (payload format 2.0), and the function's response to an HTTP response.
 //
-// The rules are those of "Create AWS Lambda proxy integrations for HTTP APIs"
-// in the API Gateway developer guide. Where the guide says nothing, they are
-// taken from captured events.
+// The rules are those of "Create AWS Lambda proxy integrations for HTTP APIs" in the API Gateway developer guide. Where
+// the guide says nothing, they are taken from captured events.
 package apigateway
 
 import (
@@ -28,18 +26,16 @@ import (
 // maxBody is an HTTP API's limit for a request body.
 const maxBody = 10 << 20
 
-// Headers that replace an authorizer. They take precedence over a bearer token, and
-// the function does not see them. The value of ClaimsHeader is a JSON object with
-// the claims of an access token. That of ContextHeader is the context that
-// the integrator's own authorizer returns, in JSON: an object, or null.
+// Headers that replace an authorizer. They take precedence over a bearer token, and the function does not see them. The
+// value of ClaimsHeader is a JSON object with the claims of an access token. That of ContextHeader is the context that
+// the operator's own authorizer returns, in JSON: an object, or null.
 const (
 	ClaimsHeader  = "X-Local-Claims"
 	ContextHeader = "X-Local-Authorizer"
 )
 
-// Event is an event of payload format 2.0, whose Authorizer may contain values of
-// any JSON type. (That of aws-lambda-go takes only claims that are strings, and
-// cannot contain a null cognitoIdentity.)
+// Event is an event of payload format 2.0, whose Authorizer may contain values of any JSON type. (That of aws-lambda-go
+// takes only claims that are strings, and cannot contain a null cognitoIdentity.)
 type Event struct {
 	events.APIGatewayV2HTTPRequest
 	RequestContext RequestContext `json:"requestContext"`
@@ -51,8 +47,7 @@ type RequestContext struct {
 	Authorizer json.RawMessage `json:"authorizer,omitempty"`
 }
 
-// Error is the response to a request that API Gateway rejects without calling
-// the function.
+// Error is the response to a request that API Gateway rejects without calling the function.
 type Error struct {
 	Status  int
 	Message string
@@ -61,14 +56,13 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%d %s: %s", e.Status, e.Message, e.Reason) }
 
-// NewEvent returns the event for a request to an API whose only route is route,
-// such as "POST /omni/start". It reads the body. Every error is an *Error.
+// NewEvent returns the event for a request to an API whose only route is route, such as "POST /omni/start". It reads
+// the body. Every error is an *Error.
 //
-// A bearer token in the Authorization header is handled as by a JWT authorizer,
-// with one difference: the token is decoded and NOT verified, neither its
-// signature nor issuer, audience, scopes or expiry. The headers [ClaimsHeader] and
-// [ContextHeader] replace an authorizer. All are for trying out the function on
-// one's own machine, and must never face the internet.
+// A bearer token in the Authorization header is handled as by a JWT authorizer, with one difference: the token is
+// decoded and NOT verified, neither its signature nor issuer, audience, scopes or expiry. The headers [ClaimsHeader]
+// and [ContextHeader] replace an authorizer. All are for trying out the function on one's own machine, and must never
+// face the internet.
 func NewEvent(r *http.Request, route string) (Event, error) {
 	if r.Method+" "+r.URL.Path != route {
 		return Event{}, &Error{http.StatusNotFound, "Not Found", "the only route is " + route}
@@ -130,9 +124,8 @@ func NewEvent(r *http.Request, route string) (Event, error) {
 	return event, nil
 }
 
-// isText reports whether API Gateway passes the body on unchanged. It encodes
-// every other body in base64: a compressed one, and one of another media type or
-// of none. A body that is not UTF-8 is encoded here too, since JSON cannot
+// isText reports whether API Gateway passes the body on unchanged. It encodes every other body in base64: a compressed
+// one, and one of another media type or of none. A body that is not UTF-8 is encoded here too, since JSON cannot
 // contain it.
 func isText(h http.Header, body []byte) bool {
 	if len(body) == 0 {
@@ -146,8 +139,8 @@ func isText(h http.Header, body []byte) bool {
 		slices.Contains([]string{"application/json", "application/javascript", "application/xml"}, mediaType)
 }
 
-// headers returns the headers as a function gets them, with lower-case names and
-// with those that API Gateway adds. Cookies are another field of the event.
+// headers returns the headers as a function gets them, with lower-case names and with those that API Gateway adds.
+// Cookies are another field of the event.
 func headers(r *http.Request, sourceIP string) map[string]string {
 	h := map[string]string{"host": r.Host, "x-forwarded-proto": "http", "x-forwarded-for": sourceIP}
 	for name, value := range join(r.Header) {
@@ -168,8 +161,8 @@ func join(values map[string][]string) map[string]string {
 	return joined
 }
 
-// authorizer returns what an authorizer adds to the event, or nil when the request
-// has neither of the two headers and no bearer token.
+// authorizer returns what an authorizer adds to the event, or nil when the request has neither of the two headers and
+// no bearer token.
 func authorizer(h http.Header) (json.RawMessage, error) {
 	unauthorized := &Error{http.StatusUnauthorized, "Unauthorized", "the authorizer header is not JSON"}
 	if context := h.Get(ContextHeader); context != "" {

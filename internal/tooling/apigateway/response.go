@@ -9,10 +9,9 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// WriteResponse sends the function's response as API Gateway does, and returns
-// the HTTP status. Anything that is not a response with a statusCode becomes a
-// 500. (API Gateway also accepts JSON without one, which the function never
-// returns.)
+// WriteResponse sends the function's response as API Gateway does, and returns the HTTP status. Anything that is not a
+// response with a statusCode becomes a
+// 500. (API Gateway also accepts JSON without one, which the function never returns.)
 func WriteResponse(w http.ResponseWriter, payload []byte) (status int) {
 	var response events.APIGatewayV2HTTPResponse
 	if err := json.Unmarshal(payload, &response); err != nil {
@@ -40,9 +39,8 @@ func WriteResponse(w http.ResponseWriter, payload []byte) (status int) {
 	return response.StatusCode
 }
 
-// WriteError sends API Gateway's own response to err and returns its HTTP status:
-// that of an *Error, or 500 for any other error, such as a failed function. The
-// response does not contain the cause of a 500.
+// WriteError sends API Gateway's own response to err and returns its HTTP status: that of an *Error, or 500 for any
+// other error, such as a failed function. The response does not contain the cause of a 500.
 func WriteError(w http.ResponseWriter, err error) (status int) {
 	response := &Error{http.StatusInternalServerError, "Internal Server Error", ""}
 	errors.As(err, &response)

@@ -25,9 +25,8 @@ import (
 // route is the one that template.yaml defines.
 const route = "POST /omni/start"
 
-// localAPI passes requests to the function and prints a line for each. There is
-// one execution environment, so requests wait for each other. (Lambda would start
-// another environment.)
+// localAPI passes requests to the function and prints a line for each. There is one execution environment, so requests
+// wait for each other. (Lambda would start another environment.)
 type localAPI struct {
 	out    io.Writer // safe for concurrent use
 	closed bool      // refuses requests without an authorizer, as a stack does
@@ -38,8 +37,8 @@ type localAPI struct {
 	function *function
 }
 
-// handler returns the HTTP handler. ctx ends the invocations; a client that
-// disconnects does not end its own, as on AWS.
+// handler returns the HTTP handler. ctx ends the invocations; a client that disconnects does not end its own, as on
+// AWS.
 func (a *localAPI) handler(ctx context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := call{At: time.Now(), Method: r.Method, Path: r.URL.EscapedPath()}
@@ -77,11 +76,11 @@ func (a *localAPI) serve(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 	c.TotalMs, c.ColdStartMs = ms(result.Duration+result.InitDuration), ms(result.InitDuration)
 	c.Log, c.Line = line.text, line
-	c.Caller = cmp.Or(line.Authorizer, "back end")
 	if err != nil {
 		c.Status, c.Outcome, c.Reason = apigateway.WriteError(w, err), "the function failed", err.Error()
 		return
 	}
+	c.Caller = cmp.Or(line.Authorizer, "back end")
 	c.Status = apigateway.WriteResponse(w, result.Payload)
 	var response struct{ Body string }
 	_ = json.Unmarshal(result.Payload, &response)
@@ -112,8 +111,7 @@ func (a *localAPI) invoke(ctx context.Context, payload []byte) (result runtimeap
 	return result, line, err
 }
 
-// replace closes the function after the current invocation and uses next from
-// then on.
+// replace closes the function after the current invocation and uses next from then on.
 func (a *localAPI) replace(next *function) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -128,8 +126,7 @@ func (a *localAPI) close() {
 	a.function.Close()
 }
 
-// compile runs the command that builds the function, if there is one. Its output
-// goes to out.
+// compile runs the command that builds the function, if there is one. Its output goes to out.
 func compile(ctx context.Context, build []string, out io.Writer) error {
 	if len(build) == 0 {
 		return nil
@@ -140,8 +137,8 @@ func compile(ctx context.Context, build []string, out io.Writer) error {
 	return command.Run()
 }
 
-// rebuild replaces the running function by one that start compiles and starts. If
-// that fails, the running one continues.
+// rebuild replaces the running function by one that start compiles and starts. If that fails, the running one
+// continues.
 func (a *localAPI) rebuild(ctx context.Context, start func() (*function, error)) {
 	began := time.Now()
 	next, err := start()
@@ -172,8 +169,7 @@ type logLine struct {
 	text string // the whole line
 }
 
-// functionLog is the standard output of a function. It keeps the lines of
-// requests and copies all others.
+// functionLog is the standard output of a function. It keeps the lines of requests and copies all others.
 type functionLog struct {
 	others  io.Writer
 	lines   chan logLine
@@ -184,8 +180,8 @@ func newFunctionLog(others io.Writer) *functionLog {
 	return &functionLog{others: others, lines: make(chan logLine, 16)}
 }
 
-// line returns the log line of the request with this Lambda request ID, or the
-// zero logLine when there is none after a second.
+// line returns the log line of the request with this Lambda request ID, or the zero logLine when there is none after a
+// second.
 func (l *functionLog) line(requestID string) logLine {
 	timeout := time.After(time.Second)
 	for {

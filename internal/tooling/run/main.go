@@ -1,9 +1,8 @@
 //go:build unix
 
-// Command run runs the function on a developer's machine as it runs in AWS,
-// without AWS and without an account at Incode. The compiled bootstrap is a
-// process of its own behind a Lambda Runtime API. Requests to localhost reach it
-// as API Gateway events. It calls stand-ins for Secrets Manager and Incode.
+// Command run runs the function on a developer's machine as it runs in AWS, without AWS and without an account at
+// Incode. The compiled bootstrap is a process of its own behind a Lambda Runtime API. Requests to localhost reach it as
+// API Gateway events. It calls stand-ins for Secrets Manager and Incode.
 package main
 
 import (
@@ -44,8 +43,8 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, which is not an error. Messages for the user go to
-// stdout, the function's own output to stderr.
+// run serves until ctx ends, which is not an error. Messages for the user go to stdout, the function's own output to
+// stderr.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "standins" {
 		return serveStandIns(ctx, args[1:], stdout)
@@ -107,11 +106,18 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if getenv("INCODE_API_KEY") != "" {
 		p.Incode, p.Flows = cmp.Or(getenv("INCODE_BASE_URL"), demoURL), nil
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/", api.handler(ctx))
-	p.register(mux, api.calls, filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
+	pages := http.NewServeMux()
+	p.register(pages, api.calls, filepath.Join(project, "functions/start/docs/PROBLEMS.md"))
+	handler := api.handler(ctx)
+	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := pages.Handler(r); pattern != "" {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r) // not as a pattern of pages, which would redirect //omni/start
+	})
 	_ = terminal.ExecuteTemplate(stdout, "banner", p) // fails only when stdout does
-	serve(ctx, listener, api.checkHost(mux, append(list(getenv("HOSTS")), "localhost", "127.0.0.1", "::1")...))
+	serve(ctx, listener, api.checkHost(all, append(list(getenv("HOSTS")), "localhost", "127.0.0.1", "::1")...))
 	<-ctx.Done()
 	return nil
 }
@@ -134,9 +140,8 @@ func startFunction(ctx context.Context, bootstrap string, env []string, stderr i
 	return &function{f, log}, err
 }
 
-// environment starts the stand-ins, which end with ctx, and returns the
-// environment of the function. With INCODE_API_KEY set, Incode is the real one,
-// and the stand-in for Secrets Manager is the only place that gets the key.
+// environment starts the stand-ins, which end with ctx, and returns the environment of the function. With
+// INCODE_API_KEY set, Incode is the real one, and the stand-in for Secrets Manager is the only place that gets the key.
 // Otherwise the flows of the stand-in are allowed beside those of the user.
 func environment(ctx context.Context, getenv func(string) string) ([]string, error) {
 	key, allowed := getenv("INCODE_API_KEY"), getenv("ALLOWED_CONFIGURATION_IDS")
@@ -159,8 +164,7 @@ func environment(ctx context.Context, getenv func(string) string) ([]string, err
 	return lambdaenv.Variables(secretsURL, url, settings(getenv, cmp.Or(allowed, "*"))...), nil
 }
 
-// settings returns the function's settings: those of the user's shell, or the
-// defaults of make run.
+// settings returns the function's settings: those of the user's shell, or the defaults of make run.
 func settings(getenv func(string) string, allowed string) []string {
 	env := []string{"ALLOWED_CONFIGURATION_IDS=" + allowed}
 	for name, value := range map[string]string{

@@ -152,7 +152,7 @@ func TestPrintedCurlCommandStartsASession(t *testing.T) {
 }
 
 func TestEachFailingFlowPrintsItsProblem(t *testing.T) {
-	p := start(t, map[string]string{"INCODE_TIMEOUT": "1s"}) // more than the stand-in takes
+	p := start(t, map[string]string{"INCODE_TIMEOUT": "5s"}) // more than the stand-in takes
 	for _, flow := range incodetest.Flows {
 		if flow.ID == incodetest.FlowID {
 			continue
@@ -266,7 +266,8 @@ func TestSettingsOfTheShellReachTheFunction(t *testing.T) {
 func TestEveryProblemOfTheEnvironmentIsShown(t *testing.T) {
 	shell := map[string]string{"PORT": "0", "INCODE_TIMEOUT": "soon", "RETURN_INTERVIEW_ID": "perhaps"}
 	var stderr runtimeapitest.Output
-	err := run(t.Context(), []string{project, bootstrap}, func(name string) string { return shell[name] }, io.Discard, &stderr)
+	getenv := func(name string) string { return shell[name] }
+	err := run(t.Context(), []string{project, bootstrap}, getenv, io.Discard, &stderr)
 	for _, want := range []string{"the function cannot start", "INCODE_TIMEOUT", "RETURN_INTERVIEW_ID", "exit status 1"} {
 		if err == nil || !strings.Contains(err.Error()+stderr.String(), want) {
 			t.Errorf("%v\n%s does not mention %s", err, &stderr, want)

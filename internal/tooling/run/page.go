@@ -80,9 +80,8 @@ func (p page) register(mux *http.ServeMux, calls http.Handler, problems string) 
 	})
 }
 
-// checkHost refuses a request by any other host. Otherwise a page on the internet
-// could call this server by a name of its own that resolves to 127.0.0.1 (DNS
-// rebinding).
+// checkHost refuses a request by any other host. Otherwise a page on the internet could call this server by a name of
+// its own that resolves to 127.0.0.1 (DNS rebinding).
 func (a *localAPI) checkHost(next http.Handler, hosts ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if host := (&url.URL{Host: r.Host}).Hostname(); !slices.Contains(hosts, host) {
@@ -94,8 +93,8 @@ func (a *localAPI) checkHost(next http.Handler, hosts ...string) http.Handler {
 	})
 }
 
-// call is a request as its line and the page show it. It has no header and no body,
-// and so no token, no cookie and no customer.
+// call is a request as its line and the page show it. It has no body, and no header but an Origin that is refused. The
+// paths and the names of fields are those that the client sent.
 type call struct {
 	ID                   string // the header Apigw-Requestid of the response
 	At                   time.Time
@@ -112,8 +111,7 @@ type call struct {
 	Problem struct{ Errors []struct{ Pointer string } }
 }
 
-// calls keeps the latest calls and serves them. Create it with newCalls. It is safe
-// for concurrent use.
+// calls keeps the latest calls and serves them. Create it with newCalls. It is safe for concurrent use.
 type calls struct {
 	mu     sync.Mutex    // guards the fields below
 	latest []string      // at most 20 server-sent events

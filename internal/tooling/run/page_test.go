@@ -225,6 +225,8 @@ func TestLineExplainsARefusal(t *testing.T) {
 			`401 answered by API Gateway  POST /omni/start  there is no authorizer: send a bearer token .*X-Local-Claims`},
 		{"another path", "POST", "/start%1B%5B2J", good, with(),
 			`404 answered by API Gateway  POST /start%1B%5B2J  the only route is POST /omni/start`},
+		{"a slash too many", "POST", "//omni/start", good, with(),
+			`404 answered by API Gateway  POST //omni/start  the only route is POST /omni/start`},
 		{"origin", "OPTIONS", "/omni/start", "", preflight("http://127.0.0.1:5173", "POST", "content-type"),
 			`204 preflight refused  OPTIONS /omni/start  Origin "http://127.0.0.1:5173" is not allowed`},
 		{"header", "OPTIONS", "/omni/start", "", preflight(page, "POST", "content-type, traceparent"),

@@ -45,8 +45,8 @@ func list(value string) []string {
 	return strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// warnings has a line for each variable of an environment that nothing reads,
-// although its name looks like one that is read.
+// warnings has a line for each variable of an environment that nothing reads, although its name looks like one that is
+// read.
 func warnings(environ []string) (lines string) {
 	known := []string{"CORS", "HOSTS", "INCODE_API_KEY", "INCODE_BASE_URL", "PORT"}
 	for _, variable := range settings(func(string) string { return "-" }, "-") {
@@ -57,6 +57,7 @@ func warnings(environ []string) (lines string) {
 		name, _, _ := strings.Cut(variable, "=")
 		similar := func(k string) bool {
 			return strings.HasPrefix(name, "INCODE_") || strings.HasPrefix(name, "ALLOWED_") ||
+				strings.HasPrefix(name, "CORS_") || name == "REQUIRE_AUTHORIZER" ||
 				levenshtein.Distance(strings.ToUpper(name), k, nil) <= min(2, len(k)/4)
 		}
 		if slices.ContainsFunc(known, similar) && !slices.Contains(known, name) {
@@ -66,8 +67,8 @@ func warnings(environ []string) (lines string) {
 	return lines
 }
 
-// templateCORS returns the CORS rules of the template's resource Api for these
-// origins, which are separated by commas, without further headers.
+// templateCORS returns the CORS rules of the template's resource Api for these origins, which are separated by commas,
+// without further headers.
 func templateCORS(name, origins string) (cors apigateway.CORS, err error) {
 	text, err := os.ReadFile(name)
 	if err != nil {

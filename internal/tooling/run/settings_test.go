@@ -199,7 +199,7 @@ func TestMisspelledVariableGetsOneLine(t *testing.T) {
 		"CORS": false, "HOSTS": false, "PORT": false, "ALLOWED_CONFIGURATION_IDS": false, "INCODE_API_KEY": false,
 		"PATH": false, "HOME": false, "HOSTNAME": false, "AWS_REGION": false,
 		"HOST": true, "PORTS": true, "cors": true, "CUSTOMER_ID_CLAIMS": true, "RETURN_INTERVIEWID": true,
-		"INCODE_URL": true, "ALLOWED_FLOWS": true,
+		"INCODE_URL": true, "ALLOWED_FLOWS": true, "CORS_ORIGINS": true, "REQUIRE_AUTHORIZER": true,
 	} {
 		got := warnings([]string{name + "=canary"})
 		if (strings.Count(got, "\n") == 1 && strings.HasPrefix(got, "Warning: "+name+" has no effect.")) != warned ||

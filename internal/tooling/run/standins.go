@@ -23,8 +23,8 @@ const (
 	incodeLatency = 120 * time.Millisecond
 )
 
-// serveStandIns serves only the stand-ins until ctx ends. sam local needs them at
-// fixed addresses that its container can reach.
+// serveStandIns serves only the stand-ins until ctx ends. sam local needs them at fixed addresses that its container
+// can reach.
 func serveStandIns(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("run standins", flag.ContinueOnError)
 	address := flags.String("addr", "127.0.0.1", "`address` to listen on; containers can reach only 0.0.0.0")
@@ -59,8 +59,7 @@ func startIncode(ctx context.Context, address, key string, latency time.Duration
 	return listenAndServe(ctx, "Incode", address, incode)
 }
 
-// startSecretsManager serves the stand-in for Secrets Manager until ctx ends and
-// returns its URL.
+// startSecretsManager serves the stand-in for Secrets Manager until ctx ends and returns its URL.
 func startSecretsManager(ctx context.Context, address, key string) (url string, err error) {
 	secrets := secretsmanagertest.New()
 	secrets.Put(lambdaenv.SecretID, key)

@@ -14,11 +14,9 @@ import (
 // watchInterval is how often watch looks at the files.
 const watchInterval = 200 * time.Millisecond
 
-// watch reports until ctx ends that a Go file below one of the folders has
-// changed, other than a test. It waits until nothing has changed for one interval,
-// because editors write a file in several steps, and git writes many files.
-// (Notifications of the kernel would take more code: they do not cover new
-// folders.)
+// watch reports until ctx ends that a Go file below one of the folders has changed, other than a test. It waits until
+// nothing has changed for one interval, because editors write a file in several steps, and git writes many files.
+// (Notifications of the kernel would take more code: they do not cover new folders.)
 func watch(ctx context.Context, folders ...string) <-chan struct{} {
 	changes := make(chan struct{})
 	reported := sources(folders)
@@ -46,9 +44,8 @@ func watch(ctx context.Context, folders ...string) <-chan struct{} {
 	return changes
 }
 
-// sources returns the names, sizes and times of the Go files that may be part of
-// the function. The go command ignores names that begin with a dot; Emacs creates
-// such files while it edits.
+// sources returns the names, sizes and times of the Go files that may be part of the function. The go command ignores
+// names that begin with a dot; Emacs creates such files while it edits.
 func sources(folders []string) string {
 	var files strings.Builder
 	for _, folder := range folders {

@@ -44,7 +44,11 @@ func TestWatchReportsChangesOfGoFilesThatAreNotTests(t *testing.T) {
 			{"a file in a new folder", func() { write("new/folder/b.go", "package b\n") }, true},
 			{"two files at the same time", func() { write("c.go", ""); write("d.go", "") }, true},
 			{"a removed file", func() { _ = os.Remove(filepath.Join(dir, "c.go")) }, true},
-			{"other files", func() { write("a_test.go", ""); write("a.txt", ""); write("a.go~", ""); write(".#a.go", "") }, false},
+			{"other files", func() {
+				for _, name := range []string{"a_test.go", "a.txt", "a.go~", ".#a.go"} {
+					write(name, "")
+				}
+			}, false},
 		} {
 			tt.change()
 			reports := 0
@@ -136,7 +140,7 @@ func TestReplacedFunctionFinishesItsInvocation(t *testing.T) {
 	release := sync.OnceFunc(func() { close(released) })
 	defer release()
 	env, err := environment(t.Context(), func(name string) string {
-		return map[string]string{"INCODE_API_KEY": incodetest.Key, "INCODE_BASE_URL": ts.URL}[name]
+		return map[string]string{"INCODE_API_KEY": incodetest.Key, "INCODE_BASE_URL": ts.URL, "INCODE_TIMEOUT": "28s"}[name]
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -14,9 +14,8 @@ import (
 // functionARN has the region and the account of AWS's documentation.
 const functionARN = "arn:aws:lambda:us-east-1:123456789012:function:start"
 
-// routes is the Runtime API as AWS documents it under "Using the Lambda runtime
-// API for custom runtimes", without the report of a failed init: a function that
-// cannot start logs the reason and exits.
+// routes is the Runtime API as AWS documents it under "Using the Lambda runtime API for custom runtimes", without the
+// report of a failed init: a function that cannot start logs the reason and exits.
 func (e *environment) routes() http.Handler {
 	const prefix = "/2018-06-01/runtime/invocation/"
 	mux := http.NewServeMux()

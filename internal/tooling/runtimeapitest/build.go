@@ -16,18 +16,16 @@ import (
 	"sync"
 )
 
-// ResolverEnv is a variable for the environment of a function that [Main] has
-// compiled: the address of the DNS server that it asks, in place of those in
-// /etc/resolv.conf, which only root could change.
+// ResolverEnv is a variable for the environment of a function that [Main] has compiled: the address of the DNS server
+// that it asks, in place of those in /etc/resolv.conf, which only root could change.
 const ResolverEnv = "RUNTIMEAPITEST_RESOLVER"
 
 //go:embed testdata/resolver.go
 var resolver []byte
 
-// Main is for a TestMain: it compiles the function in a package, runs the tests
-// and returns their exit code. Meanwhile *bootstrap is the path of the executable.
-// It is built as for the deployment, with two differences: it reads [ResolverEnv],
-// and it has the race detector if the test has it.
+// Main is for a TestMain: it compiles the function in a package, runs the tests and returns their exit code. Meanwhile
+// *bootstrap is the path of the executable. It is built as for the deployment, with two differences: it reads
+// [ResolverEnv], and it has the race detector if the test has it.
 func Main(m interface{ Run() int }, pkg string, bootstrap *string) int {
 	dir, err := os.MkdirTemp("", "bootstrap")
 	if err != nil {
@@ -43,8 +41,7 @@ func Main(m interface{ Run() int }, pkg string, bootstrap *string) int {
 	return m.Run()
 }
 
-// build adds a file to the package by an overlay, so that the source tree of the
-// deployed function has no such file.
+// build adds a file to the package by an overlay, so that the source tree of the deployed function has no such file.
 func build(dir, pkg, output string) error {
 	file, err := exec.Command("go", "list", "-f", "{{.Dir}}/resolver.go", pkg).Output()
 	added, overlay := filepath.Join(dir, "resolver.go"), filepath.Join(dir, "overlay.json")
@@ -52,8 +49,8 @@ func build(dir, pkg, output string) error {
 	if err := errors.Join(err, os.WriteFile(added, resolver, 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
 		return err
 	}
-	// The flags of the Makefile, and netgo: with cgo, which the race detector needs,
-	// Go would use the resolver of the C library.
+	// The flags of the Makefile, and netgo: with cgo, which the race detector needs, Go would use the resolver of the C
+	// library.
 	args := []string{"build", "-tags", "lambda.norpc,nethttpomithttp2,netgo", "-trimpath", "-buildvcs=false",
 		"-ldflags", "-s -w", "-overlay", overlay, "-o", output}
 	cgo, race := "CGO_ENABLED=0", debug.BuildSetting{Key: "-race", Value: "true"}
@@ -68,8 +65,7 @@ func build(dir, pkg, output string) error {
 	return nil
 }
 
-// Output keeps what a function prints. The zero value is ready to use. It is safe
-// for concurrent use.
+// Output keeps what a function prints. The zero value is ready to use. It is safe for concurrent use.
 type Output struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer

@@ -19,16 +19,16 @@ import (
 // initTimeout is 10 s in Lambda. A busy machine may exceed that without any defect.
 const initTimeout = time.Minute
 
-// environment is one execution environment: a process and its own Runtime API, so
-// that no process can respond for its successor.
+// environment is one execution environment: a process and its own Runtime API, so that no process can respond for its
+// successor.
 type environment struct {
 	config Config
 	cmd    *exec.Cmd
 	server *http.Server
 	ready  chan struct{} // closed when the process asks for its first event
 	exited chan struct{} // closed when the process has ended and its output has been copied
-	// events is unbuffered, so a send succeeds only while the process waits for an
-	// event. nil is no event: the process continues to wait.
+	// events is unbuffered, so a send succeeds only while the process waits for an event. nil is no event: the process
+	// continues to wait.
 	events       chan *invocation
 	initDuration atomic.Int64 // for the result of the first invocation; then zero
 	frozen       atomic.Bool
@@ -66,8 +66,7 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 		e.cmd.Env = append(e.cmd.Env, fmt.Sprintf("AWS_LAMBDA_MAX_CONCURRENCY=%d", config.Concurrency))
 	}
 	e.cmd.Stdout, e.cmd.Stderr = config.Stdout, config.Stderr
-	// A process group of its own: close ends all of it, and Ctrl-C at the terminal
-	// does not end it before its parent.
+	// A process group of its own: close ends all of it, and Ctrl-C at the terminal does not end it before its parent.
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 
 	started := time.Now()
@@ -75,8 +74,8 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 		_ = listener.Close()
 		return nil, fmt.Errorf("runtimeapitest: %w", err)
 	}
-	// Without a timeout: aws-lambda-go ends the process when its request meets a
-	// closed connection, which it may have opened seconds ago on a busy machine.
+	// Without a timeout: aws-lambda-go ends the process when its request meets a closed connection, which it may have
+	// opened seconds ago on a busy machine.
 	e.server = &http.Server{Handler: e.routes()}
 	go func() { _ = e.server.Serve(listener) }() // ends with close
 	go func() {
@@ -98,15 +97,15 @@ func newEnvironment(ctx context.Context, config Config) (*environment, error) {
 	return nil, err
 }
 
-// invoke delivers an event to the process and waits for the outcome. The error is
-// errEnded when the process ended before it took the event.
+// invoke delivers an event to the process and waits for the outcome. The error is errEnded when the process ended
+// before it took the event.
 func (e *environment) invoke(ctx context.Context, id string, payload []byte) (Result, error) {
 	inv := &invocation{id: id, payload: payload, delivered: make(chan struct{}), outcome: make(chan outcome, 1)}
 	if err := e.send(ctx, inv); err != nil {
 		return Result{}, err
 	}
-	// When Lambda thaws a function, the event is already there, and so is everything
-	// else that has arrived on its connections. No other order is harder for it.
+	// When Lambda thaws a function, the event is already there, and so is everything else that has arrived on its
+	// connections. No other order is harder for it.
 	<-inv.delivered
 	result := Result{RequestID: id, InitDuration: time.Duration(e.initDuration.Swap(0))}
 	if e.frozen.Swap(false) {

@@ -50,7 +50,7 @@ form.addEventListener("submit", async (event) => {
     $("#outcome").textContent = "No response";
     $("#summary").textContent = `${error.message}. Does make run still run?`;
   } finally {
-    button.disabled = false;
+    button.disabled = events.readyState !== EventSource.OPEN;
   }
 });
 
@@ -83,11 +83,11 @@ async function show(call, exchange) {
   }
 }
 
-// The key and the connection to Incode are loaded and opened during a cold start.
+// A cold start also loads the key and connects to Incode. Later, a call does so only when that is needed.
 function showTiming(call, line) {
-  const key = line.secretMs ?? 0, incode = line.incodeMs ?? 0;
-  const parts = [["Cold start, with key and connection", call.ColdStartMs], ["Key", key], ["Incode", incode],
-    ["Own time", call.TotalMs - call.ColdStartMs - key - incode]].map(([name, time]) => [name, Math.max(0, time)]);
+  const key = line.secretMs, incode = line.incodeMs ?? 0, connection = line.connectMs ?? 0;
+  const parts = [["Cold start, with key and connection", call.ColdStartMs], ["Key", key], ["Connection", connection],
+    ["Incode", incode - connection], ["Own time", call.TotalMs - call.ColdStartMs - key - incode]].map(([name, time]) => [name, Math.max(0, time)]);
   const element = (name, className) => Object.assign(document.createElement(name), { className });
   $("#timing .bar").replaceChildren(...parts.flatMap(([, time], i) => {
     const part = element("span", `part${i}`);
@@ -105,6 +105,7 @@ function showTiming(call, line) {
 let catalogue;
 async function entryOf(code) {
   catalogue ??= fetch("/problems/").then((response) => response.text());
+  catalogue.catch(() => { catalogue = undefined; });
   const entry = [];
   const heading = new DOMParser().parseFromString(await catalogue, "text/html").getElementById(code);
   for (let e = heading?.nextElementSibling; e && e.tagName !== "H2"; e = e.nextElementSibling) {
@@ -120,27 +121,33 @@ $("#copy").addEventListener("click", async () => {
   setTimeout(() => { $("#copy").textContent = "Copy"; }, 1500);
 });
 
-let calls = []; // the newest first
-function list() {
-  $("tbody").replaceChildren(...calls.map((call) => {
-    const row = document.createElement("tr");
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: call.Outcome });
-    button.addEventListener("click", () => show(call));
-    const flow = flowNames.get(call.Flow) ?? (call.Flow || (call.Caller ? "–" : `${call.Method} ${call.Path}`));
-    const cells = [new Date(call.At).toLocaleTimeString(), call.Status, button, flow, call.Caller || "–", call.TotalMs ? call.TotalMs.toFixed(0) : "–"];
-    for (const content of cells) row.insertCell().append(content);
-    row.cells[1].className = failed(call) ? "bad" : "good";
-    return row;
-  }));
+function rowOf(call) {
+  const row = document.createElement("tr");
+  const button = Object.assign(document.createElement("button"), { type: "button", textContent: call.Outcome });
+  button.addEventListener("click", () => show(call));
+  const flow = flowNames.get(call.Flow) ?? (call.Flow || (call.Caller ? "–" : `${call.Method} ${call.Path}`));
+  const cells = [new Date(call.At).toLocaleTimeString(), call.Status, button, flow, call.Caller || "–", call.TotalMs ? call.TotalMs.toFixed(0) : "–"];
+  for (const content of cells) row.insertCell().append(content);
+  row.cells[1].className = failed(call) ? "bad" : "good";
+  return row;
 }
 
+let calls = []; // the newest first
 const events = new EventSource("/calls");
-events.addEventListener("open", () => { calls = []; list(); $("#live").textContent = "live"; });
-events.addEventListener("error", () => { $("#live").textContent = "not connected"; });
+events.addEventListener("open", () => {
+  // The program was restarted, and may call the real Incode now.
+  if ($("#live").textContent === "not connected") location.reload();
+  $("#live").textContent = "live";
+});
+events.addEventListener("error", () => {
+  $("#live").textContent = "not connected";
+  form.querySelector("button").disabled = true;
+});
 events.addEventListener("message", ({ data }) => {
   const call = JSON.parse(data);
   calls = [call, ...calls].slice(0, 20);
-  list();
+  $("tbody").prepend(rowOf(call)); // the other rows stay, and with them the focus
+  $("tbody").rows[20]?.remove();
   waiting.get(call.ID)?.(call);
   waiting.delete(call.ID);
 });

@@ -8,8 +8,9 @@ import (
 
 func init() {
 	if addr := os.Getenv("RUNTIMEAPITEST_RESOLVER"); addr != "" {
-		net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, addr)
-		}}
+		}
+		net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: dial}
 	}
 }
