@@ -125,7 +125,7 @@ BODY ?= {"configurationId":"$(FLOW)"}
 section = awk '/^\[/ { on = index($$0, "[$(ENV).") == 1 } on' samconfig.toml
 config = $(shell $(section) | sed -n 's/^$(1) *= *"\([A-Za-z0-9_./-]*\)".*/\1/p' | head -n 1)
 parameters = awk -v env='$(ENV)' -f internal/tooling/deploy/overrides.awk
-# SAM CLI leaves a parameter that it is not given at its deployed value, so that a line commented out would change nothing.
+# SAM CLI keeps the deployed value of a parameter that it is not given, so a line commented out would change nothing.
 # make deploy therefore gives the defaults, too.
 defaults = awk '/^[A-Z]/ { on = $$1 == "Parameters:" } on && /^  [A-Z]/ { name = $$1; sub(/:/, "=", name) } \
 	on && $$1 == "Default:" { gsub(/["\047]/, "", $$2); print name "\"" $$2 "\"" }'
@@ -184,7 +184,7 @@ local: ## serve the function in a container under sam local on localhost:3000 (P
 
 .PHONY: filled-in
 filled-in:
-	@$(parameters) check=1 samconfig.toml
+	@$(parameters) check=1 template.yaml samconfig.toml
 
 .PHONY: deploy
 deploy: filled-in build ## deploy to ENV

@@ -2,7 +2,7 @@
 # Installs what prove.sh needs: SAM CLI, moto, AWS CLI and pytest, Checkov, and Incode's Web SDK, at the versions pinned beside this file;
 # a Docker engine, started if none runs, a headless Chromium, a JDK and Android's org.json from Debian; the image in which SAM CLI runs functions.
 # With the argument emulator: what make test-deploy needs, which is SAM CLI, AWS CLI, pytest and ministack.
-# Prints the folder of the programs, for PATH. Keeps everything outside of the clone. Run again, it only looks.
+# Prints the folder of the programs, for PATH. Keeps everything outside of the clone. A second run installs nothing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/omnistart
@@ -29,7 +29,7 @@ if [ "${1-}" = emulator ]; then
   echo "$tools/bin"
   exit
 fi
-# Apart, because it pins a boto3 that SAM CLI cannot live with.
+# Apart, because it pins a boto3 that SAM CLI does not support.
 ln -sf "$(environment requirements-checkov.txt)/bin/checkov" "$tools/bin/checkov"
 
 # Debian serves one version of a package at a time, so these cannot be pinned.

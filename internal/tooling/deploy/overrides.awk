@@ -1,6 +1,6 @@
 # Prints the parameters that [env.deploy.parameters] of samconfig.toml sets, one Name=value per line. It reads both forms of
 # parameter_overrides: the list, and the one string that sam deploy --guided writes. With check=1 it prints instead the first
-# parameter that cannot be deployed, and fails. Usage: awk -v env=prod -f overrides.awk [check=1] samconfig.toml
+# parameter that cannot be deployed, and fails. Usage: awk -v env=prod -f overrides.awk [check=1 template.yaml] samconfig.toml
 
 function refuse(place, problem) {
 	printf "%s: %s\n", place, problem >"/dev/stderr"
@@ -27,12 +27,20 @@ function parameters(text, count, pairs, i, name, value) {
 # examine accepts the quoted empty values that --guided writes, which SAM CLI accepts, too.
 function examine(name, value, place) {
 	place = FILENAME ":" FNR
+	if (!(name in declared)) # SAM CLI would ignore it
+		refuse(place, name " is not a parameter of template.yaml.")
 	if (name == "AllowedConfigurationIds" && value ~ /^("")?$/)
 		refuse(place, "AllowedConfigurationIds is empty. Enter the IDs of your flows.")
 	if (value == "")
 		refuse(place, name " is empty. Enter a value, or put a # before the line.")
 	if (value ~ /[ \t]/)
 		refuse(place, name " has a space in its value. Separate entries by commas alone.")
+}
+
+FILENAME ~ /template\.yaml$/ {
+	if (/^[A-Za-z]/) declaring = /^Parameters:/
+	if (declaring && match($0, /^  [A-Za-z0-9]+:/)) declared[substr($0, 3, RLENGTH - 3)]
+	next
 }
 
 /^[ \t]*\[/ && !reading {

@@ -96,7 +96,7 @@ def test_every_line_of_the_form_is_accepted_once_it_is_filled_in(env, tmp_path):
     assert {"AllowedConfigurationIds", "JwtIssuer", "JwtAudience", "CorsOrigins"} <= set(parameters)
     Stack(**parameters)
     assert parameters_by_make(path, env) == (0, [f"{k}={v}" for k, v in parameters.items()])
-    assert parameters_by_make(path, env, "check=1") == (0, [])
+    assert parameters_by_make(path, env, "check=1", ROOT / "template.yaml") == (0, [])
 
 
 @pytest.mark.parametrize("env", sections(SAMCONFIG))
@@ -132,7 +132,7 @@ def test_make_reads_the_parameters_that_sam_reads(text, read, tmp_path):
     path = tmp_path / "samconfig.toml"
     path.write_text(f'version = 0.1\n[other.deploy.parameters]\nparameter_overrides = ["X=y"]\n[default.deploy.parameters]\n{text}\n[prod.deploy.parameters]\nparameter_overrides = ["Y=z"]\n')
     assert parameters_by_make(path, "default") == (0, read)
-    assert parameters_by_make(path, "default", "check=1") == (0, [])
+    assert parameters_by_make(path, "default", "check=1", ROOT / "template.yaml") == (0, [])
     assert [f"{k}={v}" for k, v in parameters_by_sam(path, "default").items()] == read
 
 
@@ -145,14 +145,15 @@ def test_make_reads_the_parameters_that_sam_reads(text, read, tmp_path):
         ('parameter_overrides = [\n  "AllowedConfigurationIds=*",\n  "CorsOrigins=https://a.example.com, https://b.example.com",\n]', "samconfig.toml:4: CorsOrigins has a space in its value. Separate entries by commas alone."),
         ('parameter_overrides = "AllowedConfigurationIds=\\"a b\\""', "samconfig.toml:2: AllowedConfigurationIds has a space in its value. Separate entries by commas alone."),
         ('parameter_overrides = [\n  # "AllowedConfigurationIds=*",\n  "Architecture=arm64",\n]', "samconfig.toml: [default.deploy.parameters] has no AllowedConfigurationIds in parameter_overrides."),
+        ('parameter_overrides = [\n  "AllowedConfigurationIds=*",\n  "IncodeBaseURL=https://saas-api.incodesmile.com",\n]', "samconfig.toml:4: IncodeBaseURL is not a parameter of template.yaml."),
         ("", "samconfig.toml: [default.deploy.parameters] has no AllowedConfigurationIds in parameter_overrides."),
     ],
-    ids=["no flows", "no flows, --guided", "empty", "space", "space, quoted", "commented out", "no parameters"],
+    ids=["no flows", "no flows, --guided", "empty", "space", "space, quoted", "commented out", "misspelled", "no parameters"],
 )
 def test_make_deploy_refuses_what_cannot_be_deployed(text, refusal, tmp_path):
     path = tmp_path / "samconfig.toml"
     path.write_text(f"[default.deploy.parameters]\n{text}\n[prod.deploy.parameters]\nparameter_overrides = [\"AllowedConfigurationIds=*\"]\n")
-    assert parameters_by_make(path, "default", "check=1") == (1, [refusal])
+    assert parameters_by_make(path, "default", "check=1", ROOT / "template.yaml") == (1, [refusal])
 
 
 @pytest.mark.parametrize(("target", "tool"), [("build", "sam"), ("validate", "sam"), ("local", "docker"), ("package", "aws"), ("call", "aws"), ("set-key", "aws"), ("logs", "sam"), ("delete", "sam")])
@@ -368,7 +369,7 @@ def test_the_documented_back_end_signs(account, monkeypatch):
     assert (refused.value.code, refused.value.session_started) == ("403", "no")
 
 
-def test_call_bears_a_token_where_the_stack_wants_one(account):
+def test_call_sends_a_token_if_the_stack_needs_one(account):
     env, _ = account
     result = make("call", "ENV=staging", env=env | {"TOKEN": "token-of-a-client"})
     assert result.returncode == 0, result.stdout + result.stderr
