@@ -1,6 +1,5 @@
-// Package secretsmanagertest is a stand-in for AWS Secrets Manager: a real HTTP
-// server with as much of the AWS JSON 1.1 protocol as the SDK's GetSecretValue
-// needs, and with errors on request.
+// Package secretsmanagertest is a stand-in for AWS Secrets Manager: a real HTTP server with as much of the AWS JSON 1.1
+// protocol as the SDK's GetSecretValue needs, and with errors on request.
 package secretsmanagertest
 
 import (
@@ -14,8 +13,8 @@ import (
 	"sync"
 )
 
-// Server is the stand-in. Create it with New and hand it to net/http or
-// net/http/httptest. All methods are safe for concurrent use.
+// Server is the stand-in. Create it with New and hand it to net/http or net/http/httptest. All methods are safe for
+// concurrent use.
 type Server struct {
 	mu       sync.Mutex // guards the fields below
 	requests int
@@ -36,16 +35,14 @@ type value struct {
 // New returns a server without secrets.
 func New() *Server { return &Server{secrets: map[string]*value{}} }
 
-// Create creates a secret without a value, as a stack does when the operator is to
-// set the value.
+// Create creates a secret without a value, as a stack does when the operator is to set the value.
 func (s *Server) Create(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secrets[name] = nil
 }
 
-// Put gives the secret a new AWSCURRENT version, creating the secret when there
-// is none, and returns the version's ID.
+// Put gives the secret a new AWSCURRENT version, creating the secret when there is none, and returns the version's ID.
 func (s *Server) Put(name, text string) (versionID string) {
 	return s.put(name, value{text: &text})
 }
@@ -64,8 +61,8 @@ func (s *Server) put(name string, v value) string {
 	return v.versionID
 }
 
-// ARN returns the ARN of the secret with this name. Its last six characters, which
-// are random in AWS, are always the same.
+// ARN returns the ARN of the secret with this name. Its last six characters, which are random in AWS, are always the
+// same.
 func ARN(name string) string { return arnPrefix + name + arnSuffix }
 
 const (
@@ -80,8 +77,8 @@ func (s *Server) Requests() int {
 	return s.requests
 }
 
-// Fail makes every request fail with the error code and the HTTP status, such as
-// ThrottlingException and 400, until Recover.
+// Fail makes every request fail with the error code and the HTTP status, such as ThrottlingException and 400, until
+// Recover.
 func (s *Server) Fail(code string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,8 +92,8 @@ func (s *Server) Recover() {
 	s.code = ""
 }
 
-// Hold delays the response to every request until release is called. Call release
-// before closing the HTTP server, which waits for its requests.
+// Hold delays the response to every request until release is called. Call release before closing the HTTP server, which
+// waits for its requests.
 func (s *Server) Hold() (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
