@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	all      = flag.Bool("all", false, "run all rows of TestFaults and TestDeadlines, not only a sample of each kind")
+	all      = flag.Bool("all", false, "run all rows of TestFaults and TestDeadlines, with all callers")
 	together = flag.Int("together", 4, "number of concurrent calls, at most 32, in the tests that have them")
 )
 

@@ -32,7 +32,8 @@ func env(variables map[string]string) func(string) string {
 	return func(name string) string { return all[name] }
 }
 
-// TestDocumentsListTheVariables has the table that the tests of the template compare with the template.
+// TestDocumentsListTheVariables compares the code with the table. test_template.py compares the table with the
+// template.
 func TestDocumentsListTheVariables(t *testing.T) {
 	text, err := os.ReadFile("../../functions/start/docs/OPERATIONS.md")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 // lenience is what the contract says about JSON that other readers refuse or read in another way.
 const lenience = "If a name occurs twice, the last one counts. Broken UTF-8 and lone surrogates are read as U+FFFD, " +
-	"which no field accepts. interviewId and uuid may be null."
+	"which no field accepts."
 
 // catalogue holds what the catalogue of problems says beside the values of the problem itself.
 var catalogue = map[*problem.Problem]struct{ happened, remedy string }{

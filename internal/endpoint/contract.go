@@ -64,7 +64,7 @@ var contract = []field{
 		pattern:   regexp.MustCompile(`^https://[A-Za-z0-9.:-]+([/?#]([A-Za-z_~?#\[\]@!$&-;=]|%[0-9A-Fa-f]{2})*)?$`),
 		maxLength: 2048, check: mayRedirect,
 		rule:        "Must be an https URL of at most 2048 characters of RFC 3986, without a user name, on an allowed host.",
-		description: "Where the session sends the person at the end. The operator allows hosts."},
+		description: "Where the session sends the person at the end."},
 	{name: customFields, example: `{"plan":"premium","age":30,"vip":true}`,
 		rule: "Must be an object of at most 20 members. A name has 1 to 64 characters. A value is a boolean, a string of " +
 			"at most 256 characters, or a number of at most 15 digits without an exponent. No control characters, no U+FFFD.",

@@ -16,6 +16,7 @@ import (
 	"omnistart/internal/config"
 	"omnistart/internal/incode"
 	"omnistart/internal/problem"
+	"omnistart/internal/tooling/leaktest"
 )
 
 func setFunctionName(t testing.TB) {
@@ -42,6 +43,11 @@ func TestLogLineHasTheTimes(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, line[name], want)
 		}
 	}
+}
+
+func TestExchangeShowsNoSecret(t *testing.T) {
+	x := &exchange{Session: incode.Session{Token: "canary"}, key: apikey.NewKey("canary", "v1")}
+	leaktest.Check(t, x, "canary")
 }
 
 func TestLogLineHasTheMetrics(t *testing.T) {

@@ -131,7 +131,8 @@ func startRequest(t *testing.T) (schema, examples object) {
 	}
 	return object{
 		"type": "object", "additionalProperties": false, "required": required, "properties": properties,
-		"description": "The fields of Incode's own request, without those that name an existing session.",
+		"description": "The fields of Incode's own request, without those that name an existing session. " +
+			"interviewId and uuid may be null.",
 	}, examples
 }
 

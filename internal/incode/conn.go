@@ -28,8 +28,8 @@ const maxIdle = 50 * time.Second
 // maxLifetime is how long a connection may exist. A new one looks up the address again, which may have changed.
 const maxLifetime = 5 * time.Minute
 
-// maxBody bounds a response's body. Together they bound everything that is read: body, header, interim responses and
-// the framing of chunks. The bodies of Incode's published examples have about 1 KiB.
+// maxBody bounds a response's body. maxHeader and maxBody together bound everything that is read: body, header, interim
+// responses and the framing of chunks. The bodies of Incode's published examples have about 1 KiB.
 const maxHeader, maxBody = 64 << 10, 64 << 10
 
 // conn is a connection that serves one request at a time. One goroutine owns it at a time, and nothing reads it while

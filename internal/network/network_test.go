@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -181,7 +182,10 @@ func TestLookupFallsBackToTCP(t *testing.T) {
 	var tcp net.Listener
 	for tcp == nil { // until a port is free for both
 		udp = serveDNS(t, func(m dnsmessage.Message) []byte { m.Truncated = true; return brokennet.Pack(m) })
-		tcp, _ = net.Listen("tcp", udp)
+		var err error
+		if tcp, err = net.Listen("tcp", udp); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
 	defer tcp.Close()
 	go func() {

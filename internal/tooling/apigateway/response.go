@@ -10,8 +10,8 @@ import (
 )
 
 // WriteResponse sends the function's response as API Gateway does, and returns the HTTP status. Anything that is not a
-// response with a statusCode becomes a
-// 500. (API Gateway also accepts JSON without one, which the function never returns.)
+// response with a statusCode becomes status 500. (API Gateway also accepts JSON without one, which the function never
+// returns.)
 func WriteResponse(w http.ResponseWriter, payload []byte) (status int) {
 	var response events.APIGatewayV2HTTPResponse
 	if err := json.Unmarshal(payload, &response); err != nil {

@@ -175,11 +175,11 @@ def test_the_longest_lists_fit_into_the_environment():
     flows = ",".join(["6245f1e0c8d4b2a39e7f1c05"] * 100)
     hosts = ("a" * 59 + ".example.com,") * 12
     given = ISSUER | {
-        "AllowedConfigurationIds": flows, "AllowedRedirectHosts": hosts[:700].rstrip(",."), "AllowedCustomFields": ("f" * 59 + ",") * 4 + "f" * 60,
-        "IncodeApiKeySecretArn": SECRET.replace("incode", "i" * 60),
+        "AllowedConfigurationIds": flows, "AllowedRedirectHosts": hosts[:600].rstrip(",."), "AllowedCustomFields": ("f" * 59 + ",") * 4 + "f" * 60,
+        "IncodeApiKeySecretArn": SECRET.replace("incode", "i" * 60), "CustomerIdClaim": "c" * 100,
     }  # fmt: skip
     lists = ("AllowedConfigurationIds", "AllowedRedirectHosts", "AllowedCustomFields")
-    assert [len(given[name]) for name in lists] == [2499, 700, 300]
+    assert [len(given[name]) for name in lists] == [2499, 600, 300]
     variables = Stack(**given, ReservedConcurrency="1000").one("AWS::Lambda::Function")["Environment"]["Variables"]
     assert len(json.dumps(variables, separators=(",", ":"))) <= 4096  # Lambda's quota, which it measures so
     for name in lists:

@@ -93,8 +93,8 @@ func (a *localAPI) checkHost(next http.Handler, hosts ...string) http.Handler {
 	})
 }
 
-// call is a request as its line and the page show it. It has no body, and no header but an Origin that is refused. The
-// paths and the names of fields are those that the client sent.
+// call is a request as its line and the page show it. It has no body, and of the headers only what a refused preflight
+// asks for. The paths and the names of fields are those that the client sent.
 type call struct {
 	ID                   string // the header Apigw-Requestid of the response
 	At                   time.Time
