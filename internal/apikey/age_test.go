@@ -40,6 +40,16 @@ func inBubble(t *testing.T, f func(*testing.T)) {
 	})
 }
 
+// newSlowStore returns a store that has loaded the key "first", and the path that can delay its next loads.
+func newSlowStore(t *testing.T) (*slowPath, *secretsmanagertest.Server, *Store) {
+	t.Helper()
+	path := &slowPath{}
+	server, store := newStore(path.delay)
+	server.Put(secretID, "first")
+	get(t, server, store, Key{}, 1)
+	return path, server, store
+}
+
 // checkKey calls Get, and compares the key and how long Get waited for it.
 func checkKey(t *testing.T, store *Store, want string, wait time.Duration) {
 	t.Helper()
@@ -67,10 +77,7 @@ func TestOldKeyIsLoadedAgainInTheBackground(t *testing.T) {
 	for name, next := range map[string]string{"newer key": "second", "same key": "first"} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				path := &slowPath{}
-				server, store := newStore(path.delay)
-				server.Put(secretID, "first")
-				get(t, server, store, Key{}, 1)
+				path, server, store := newSlowStore(t)
 				server.Put(secretID, next)
 				time.Sleep(maxAge - 1)
 				checkKey(t, store, "first", 0)
@@ -114,10 +121,7 @@ func TestKeyOlderThanTwiceTheMaximumAgeIsWaitedFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				path := &slowPath{}
-				server, store := newStore(path.delay)
-				server.Put(secretID, "first")
-				get(t, server, store, Key{}, 1)
+				path, server, store := newSlowStore(t)
 				server.Put(secretID, "second")
 				time.Sleep(2 * maxAge)
 				path.set(tt.delay)
@@ -133,10 +137,7 @@ func TestKeyOlderThanTwiceTheMaximumAgeIsWaitedFor(t *testing.T) {
 	}
 	t.Run("one nanosecond younger", func(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
-			path := &slowPath{}
-			server, store := newStore(path.delay)
-			server.Put(secretID, "first")
-			get(t, server, store, Key{}, 1)
+			path, server, store := newSlowStore(t)
 			server.Put(secretID, "second")
 			time.Sleep(2*maxAge - 1)
 			path.set(time.Millisecond)
@@ -245,10 +246,7 @@ func freeze(store *Store, d time.Duration) {
 
 func TestLoadThatWasFrozenPastItsTimeoutHasFailed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		path := &slowPath{}
-		server, store := newStore(path.delay)
-		server.Put(secretID, "first")
-		get(t, server, store, Key{}, 1)
+		path, server, store := newSlowStore(t)
 		time.Sleep(maxAge)
 		path.set(time.Second)
 		checkKey(t, store, "first", 0)
@@ -267,10 +265,7 @@ func TestLoadThatWasFrozenPastItsTimeoutHasFailed(t *testing.T) {
 	})
 	t.Run("before it gets the response", func(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
-			path := &slowPath{}
-			server, store := newStore(path.delay)
-			server.Put(secretID, "first")
-			get(t, server, store, Key{}, 1)
+			path, server, store := newSlowStore(t)
 			server.Put(secretID, "second")
 			time.Sleep(maxAge)
 			path.set(loadTimeout)

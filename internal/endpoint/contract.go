@@ -59,7 +59,7 @@ var contract = []field{
 		rule:    "Must be a language of 2 or 3 lower-case letters, alone or with a region, like en, en-US or es-419.",
 		example: "en-US", description: "Language of the flow. Incode chooses it when it is left out."},
 	// The characters of RFC 3986, but in the host only those of a DNS name. After a backslash, an @ or a percent sign,
-	// browsers and Go may find different hosts.
+	// browsers and Go may find different hosts. The range &-; holds the digits and ' ( ) * + , - . / : as well.
 	{name: "redirectionUrl", otherNames: []string{"redirecturl", "redirecturi"}, example: "https://app.example.com/done",
 		pattern:   regexp.MustCompile(`^https://[A-Za-z0-9.:-]+([/?#]([A-Za-z_~?#\[\]@!$&-;=]|%[0-9A-Fa-f]{2})*)?$`),
 		maxLength: 2048, check: mayRedirect,
